@@ -1,0 +1,193 @@
+//! The configuration as the program uses it: typed, complete, nothing in it can be wrong.
+//!
+//! `raw` mirrors the file, `parse` turns it into a [`Config`] or into *all* of its faults at once,
+//! `values` holds the leaf types, `change` compares two configurations, `reload` watches the file.
+//! Nothing outside this folder reads TOML.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::arm::PerArm;
+use crate::controller::policy::Policy;
+
+pub mod change;
+pub mod parse;
+mod raw;
+pub mod reload;
+pub mod values;
+
+use values::{BaseUrl, Glob, Price, Secret};
+
+/// Everything that one file says, defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The data plane.
+    pub proxy: ProxyConfig,
+    /// The admin API.
+    pub admin: AdminConfig,
+    /// Where records are kept.
+    pub store: StoreConfig,
+    /// The two providers.
+    pub arms: PerArm<ArmConfig>,
+    /// The rollouts in order of matching; never empty, names unique.
+    pub rollouts: Vec<RolloutConfig>,
+    /// Where to tell people.
+    pub alerts: AlertsConfig,
+}
+
+/// The data plane's listener and limits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProxyConfig {
+    /// Address of the data port. Changes need a restart.
+    pub listen: SocketAddr,
+    /// Largest request body in bytes; a larger one gets 413.
+    pub max_body_bytes: u64,
+    /// Largest request body in bytes that is kept for failover and sticky keys.
+    pub replay_body_bytes: u64,
+    /// Honour `x-cutover-arm` on requests.
+    pub allow_override: bool,
+    /// Name arm and rollout in response headers.
+    pub response_headers: bool,
+    /// Serve an injected key to everybody who can reach the listener.
+    pub danger_open_relay: bool,
+    /// Data-plane threads, `0` in the file already resolved. Changes need a restart.
+    pub workers: NonZeroUsize,
+    /// Open client connections at most; further ones wait in the kernel's queue. Changes need a restart.
+    pub max_connections: NonZeroUsize,
+    /// How long in-flight requests may finish on shutdown.
+    pub drain: Duration,
+}
+
+/// The admin API's listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdminConfig {
+    /// Address of the admin port. Changes need a restart.
+    pub listen: SocketAddr,
+    /// Asked for on mutations; always set when `listen` is not loopback.
+    pub token: Option<Secret>,
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The SQLite file (`sqlite:` stripped, relative to the working directory). Changes need a restart.
+    pub path: PathBuf,
+    /// How long per-request rows and aggregates are kept.
+    pub retention: Duration,
+    /// Which attempts get a row of their own.
+    pub requests: RequestRows,
+}
+
+/// Which attempts get a row of their own in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestRows {
+    /// Every attempt.
+    All,
+    /// Only those whose outcome is not `ok`.
+    Failures,
+    /// None: aggregates only.
+    None,
+}
+
+/// One provider.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArmConfig {
+    /// Where requests go.
+    pub base_url: BaseUrl,
+    /// Whose credential is sent.
+    pub credential: Credential,
+    /// Client's model name -> this arm's model name.
+    pub models: BTreeMap<String, String>,
+    /// Limits in time.
+    pub timeouts: Timeouts,
+    /// Model name of this arm -> price.
+    pub prices: BTreeMap<String, Price>,
+    /// Extra certificate authorities for `https://`, PEM.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Whose credential an arm sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The client's own, passed on as it came.
+    Client,
+    /// This one, injected in the client's dialect; the client's own never leaves cutover.
+    Key(Secret),
+}
+
+/// Time limits of one arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name resolution, TCP and TLS together.
+    pub connect: Duration,
+    /// To the first byte of a streamed answer's head.
+    pub first_byte_stream: Duration,
+    /// To the first byte of a plain answer's head, when the file sets `first-byte`.
+    pub first_byte_plain: Option<Duration>,
+    /// Between two chunks.
+    pub idle: Duration,
+    /// A whole streamed answer, when the file sets `total`.
+    pub total_stream: Option<Duration>,
+    /// A whole plain answer.
+    pub total_plain: Duration,
+}
+
+/// One rollout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutConfig {
+    /// Its name: 1 to 64 of `a-z 0-9 - _`.
+    pub name: String,
+    /// Models it covers; empty: all.
+    pub match_models: Vec<Glob>,
+    /// Paths it covers, as clients write them; empty: all eligible ones.
+    pub match_paths: Vec<Glob>,
+    /// What keeps a conversation on one arm.
+    pub sticky: Sticky,
+    /// Send a failed canary request to legacy.
+    pub failover: bool,
+    /// The rules for the controller.
+    pub policy: Policy,
+}
+
+/// What the assignment is hashed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sticky {
+    /// `prompt_cache_key`, `user` or `metadata.user_id`, else system and first user message.
+    Auto,
+    /// The value of a request header (name in lower case).
+    Header(http::HeaderName),
+    /// A top-level text field of the JSON body.
+    Body(String),
+    /// A fresh draw for each request.
+    None,
+}
+
+/// Who is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AlertsConfig {
+    /// Receivers; empty: the log only.
+    pub webhooks: Vec<Webhook>,
+}
+
+/// One receiver of alerts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Its address, which is a secret.
+    pub url: Secret,
+    /// The shape it wants.
+    pub format: WebhookFormat,
+}
+
+/// The shape of an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// Slack's incoming webhooks.
+    Slack,
+    /// PagerDuty Events v2.
+    PagerDuty,
+    /// Plain JSON.
+    Json,
+}

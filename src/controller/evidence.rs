@@ -1,0 +1,115 @@
+//! What the controller may see of the traffic: cells of counts, never single requests.
+//!
+//! Pure. A cell holds what finished in both arms between its opening and its closing under one weight
+//! and one configuration epoch. Replicas and blocks add cells; nothing is ever estimated here.
+#![deny(clippy::disallowed_methods)]
+
+use serde::{Deserialize, Serialize};
+
+use crate::arm::{PerArm, Weight};
+use crate::clock::UnixMillis;
+use crate::outcome::{Blame, Outcome};
+use crate::sample::Sample;
+use crate::sketch::Sketch;
+
+/// Counts of one arm in one cell. Only samples for which [`Sample::is_evidence`] holds are counted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ArmCell {
+    /// Attempts that finished.
+    pub requests: u64,
+    /// Of these, failed by the arm's fault.
+    pub errors: u64,
+    /// Of these, answered with 429.
+    pub rate_limited: u64,
+    /// Of these, answered with another 4xx that the client is blamed for.
+    pub rejected: u64,
+    /// Of these, asked for as a stream.
+    pub streamed: u64,
+    /// Total times of the successful ones.
+    pub latency: Sketch,
+    /// Times to the first token of the successful streams.
+    pub ttft: Sketch,
+}
+
+impl ArmCell {
+    /// Counts one sample that is evidence.
+    pub fn record(&mut self, sample: &Sample) {
+        self.requests += 1;
+        self.streamed += u64::from(sample.streamed);
+        self.errors += u64::from(sample.outcome.is_error());
+        match (sample.outcome.blame(), sample.outcome) {
+            (Blame::Capacity, _) => self.rate_limited += 1,
+            (Blame::Client, _) => self.rejected += 1,
+            (_, Outcome::Ok) => {
+                self.latency.record_ms(micros_to_ms(sample.latency_us));
+                if let Some(ttft_us) = sample.ttft_us {
+                    self.ttft.record_ms(micros_to_ms(ttft_us));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds all counts of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.rate_limited += other.rate_limited;
+        self.rejected += other.rejected;
+        self.streamed += other.streamed;
+        self.latency.merge(&other.latency);
+        self.ttft.merge(&other.ttft);
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "times below 285 years are exact"
+)]
+fn micros_to_ms(micros: u64) -> f64 {
+    micros as f64 / 1_000.0
+}
+
+/// One cell of evidence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// When it was opened.
+    pub opened_at: UnixMillis,
+    /// When it was closed; for the open cell, the time of the look.
+    pub closed_at: UnixMillis,
+    /// The effective weight under which its requests were assigned.
+    pub weight: Weight,
+    /// The configuration under which its requests were assigned.
+    pub config_epoch: u32,
+    /// The counts.
+    pub arms: PerArm<ArmCell>,
+}
+
+impl Cell {
+    /// An empty cell.
+    #[must_use]
+    pub fn open(now: UnixMillis, weight: Weight, config_epoch: u32) -> Self {
+        Self {
+            opened_at: now,
+            closed_at: now,
+            weight,
+            config_epoch,
+            arms: PerArm::default(),
+        }
+    }
+
+    /// True if the cell should close now: it is at least a second old and both arms have requests, or
+    /// it is 60 seconds old. (A change of weight or configuration closes it too; the caller knows that.)
+    #[must_use]
+    pub fn is_due(&self, now: UnixMillis) -> bool {
+        let age_ms = now.millis_since(self.opened_at);
+        let both = self.arms.legacy.requests > 0 && self.arms.canary.requests > 0;
+        age_ms >= 60_000 || (age_ms >= 1_000 && both)
+    }
+
+    /// True if nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.arms.legacy.requests == 0 && self.arms.canary.requests == 0
+    }
+}

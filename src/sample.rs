@@ -1,0 +1,136 @@
+//! The record of one attempt: what the data plane tells the rest of the program.
+//!
+//! Plain data. It never holds a body, a credential or a raw sticky key.
+
+use serde::{Deserialize, Serialize};
+
+use crate::arm::{Arm, Weight};
+use crate::clock::UnixMillis;
+use crate::outcome::Outcome;
+
+/// Why an attempt was made, and so what it may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The first attempt of an assigned request: the only role that is evidence.
+    Live,
+    /// The same request on the other arm after the first attempt failed.
+    Rescue,
+    /// A live request sent to a tripped canary to see whether it is back.
+    Probe,
+    /// The arm was forced by a header.
+    Override,
+    /// Not eligible, or tied to provider-side state: always legacy.
+    Pinned,
+}
+
+impl Role {
+    /// The word used in the store and the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Rescue => "rescue",
+            Self::Probe => "probe",
+            Self::Override => "override",
+            Self::Pinned => "pinned",
+        }
+    }
+
+    /// The inverse of [`Role::as_str`].
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [
+            Self::Live,
+            Self::Rescue,
+            Self::Probe,
+            Self::Override,
+            Self::Pinned,
+        ]
+        .into_iter()
+        .find(|role| role.as_str() == word)
+    }
+}
+
+/// Tokens as the answer stated them, in one meaning for all dialects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// All input tokens, those read from or written to a prompt cache included.
+    pub input_tokens: u32,
+    /// The part of `input_tokens` that was read from a prompt cache.
+    pub cached_input_tokens: u32,
+    /// The part of `input_tokens` that was written to a prompt cache.
+    pub cache_write_tokens: u32,
+    /// All output tokens, reasoning included.
+    pub output_tokens: u32,
+}
+
+/// One finished attempt. Exactly one exists per attempt, on every way out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// When the attempt began.
+    pub started_at: UnixMillis,
+    /// The rollout that covered the request, as its place in the configuration of `config_epoch`;
+    /// `None` for pinned requests outside every rollout.
+    pub rollout: Option<u16>,
+    /// Counts configurations since start; a sample never enters evidence of another epoch.
+    pub config_epoch: u32,
+    /// The arm that was asked.
+    pub arm: Arm,
+    /// The arm that the bucket of the sticky key names.
+    pub assigned: Arm,
+    /// The effective weight when the request was assigned.
+    pub weight: Weight,
+    /// The stage when the request was assigned, from 0.
+    pub stage: u16,
+    /// What the attempt may be used for.
+    pub role: Role,
+    /// 1 for the first attempt of a request, 2 for its rescue.
+    pub attempt: u8,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The upstream's status, or 0 when none came.
+    pub status: u16,
+    /// From the start of the attempt to its end, in microseconds. With `client-gone`, a timeout or a
+    /// reset this is a lower bound of what the answer would have taken.
+    pub latency_us: u64,
+    /// From the start of the attempt to the first content token, in microseconds. Streams only.
+    pub ttft_us: Option<u64>,
+    /// The request asked for a stream.
+    pub streamed: bool,
+    /// The answer reached its terminal marker or its full length.
+    pub complete: bool,
+    /// The attempt's connection had served an earlier request.
+    pub conn_reused: bool,
+    /// The client's SDK marked the request as a retry of its own.
+    pub client_retry: bool,
+    /// The model that the client named, at most [`Sample::MODEL_MAX_BYTES`] bytes of it.
+    pub model: Option<Box<str>>,
+    /// Tokens, where the answer stated them.
+    pub usage: Option<Usage>,
+    /// The upstream's id of the request, at most [`Sample::REQUEST_ID_MAX_BYTES`] bytes of it.
+    pub upstream_request_id: Option<Box<str>>,
+    /// Hash of the sticky key; 0 when the request had none.
+    pub key_hash: u64,
+}
+
+impl Sample {
+    /// Bound on a stored model name.
+    pub const MODEL_MAX_BYTES: usize = 96;
+    /// Bound on a stored upstream request id.
+    pub const REQUEST_ID_MAX_BYTES: usize = 96;
+
+    /// True if the sample may enter live evidence: a first attempt, of no retry by the client's SDK,
+    /// with an outcome that says something about the arm.
+    #[must_use]
+    pub const fn is_evidence(&self) -> bool {
+        matches!(self.role, Role::Live) && !self.client_retry && self.outcome.is_evidence()
+    }
+
+    /// True if this attempt gave the client the answer that the other arm had failed to give: the
+    /// other arm's failure was masked.
+    #[must_use]
+    pub const fn masks_a_failure(&self) -> bool {
+        matches!(self.role, Role::Rescue) && matches!(self.outcome, Outcome::Ok)
+    }
+}
