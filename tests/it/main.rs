@@ -1,1 +1,6 @@
 //! Integration tests: one binary, one module per subject.
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod provider;
