@@ -106,7 +106,7 @@ pub enum Fault {
 /// What a stand-in has seen since it was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Requests read to their end.
+    /// Requests, good and bad ones.
     pub requests: u64,
     /// Those of them that asked for a stream.
     pub streams: u64,

@@ -246,3 +246,54 @@ async fn read(mut body: Incoming, first_byte: impl FnOnce()) -> Result<Vec<u8>, 
 fn arm_of(headers: &HeaderMap) -> Option<Arm> {
     Arm::from_word(headers.get("x-cutover-arm")?.to_str().ok()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_judged_strictly() {
+        let check = |api, stream, body: &str, expected: Result<(), Failure>| {
+            let call = Call {
+                api,
+                stream,
+                key: String::new(),
+                body: Bytes::new(),
+            };
+            assert_eq!(call.judge(body.as_bytes()), expected, "{api:?} {body}");
+        };
+        let (ok, truncated) = (Ok(()), Err(Failure::Truncated));
+        let (in_band, malformed) = (Err(Failure::InBand), Err(Failure::Malformed));
+        check(Api::Chat, false, r#"{"choices":[{}]}"#, ok);
+        check(Api::Chat, false, r#"{"choices":[]}"#, malformed);
+        check(Api::Chat, false, r#"{"error":{"code":1}}"#, in_band);
+        check(Api::Chat, false, "<html>", malformed);
+        check(Api::Messages, false, r#"{"content":[{}]}"#, ok);
+        check(Api::Embeddings, false, r#"{"data":[{}]}"#, ok);
+        check(Api::Chat, true, "data: {}\n\ndata: [DONE]\n\n", ok);
+        check(
+            Api::Chat,
+            true,
+            ": hm\r\n\r\ndata:{}\r\n\r\ndata:[DONE]\r\n\r\n",
+            ok,
+        );
+        check(Api::Chat, true, "data: {}\n\n", truncated);
+        check(Api::Chat, true, "", truncated);
+        check(
+            Api::Chat,
+            true,
+            "data: {\"error\":{}}\n\ndata: [DONE]\n\n",
+            in_band,
+        );
+        check(Api::Chat, true, "data: {\n\ndata: [DONE]\n\n", malformed);
+        let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+        check(Api::Messages, true, stop, ok);
+        check(Api::Messages, true, "data: [DONE]\n\n", truncated);
+        check(
+            Api::Messages,
+            true,
+            "data: {\"type\":\"error\"}\n\n",
+            in_band,
+        );
+    }
+}

@@ -166,6 +166,32 @@ async fn faults_happen_live_and_heal() {
 }
 
 #[tokio::test]
+async fn a_slow_provider_takes_its_factor_longer() {
+    let standin = StandIn::start(quick(8)).unwrap();
+    standin.set_fault(Fault::Slow(100.0)).await.unwrap();
+    let before = std::time::Instant::now();
+    let path = "/v1/chat/completions";
+    ask(standin.addr(), path, &chat(false)).await.unwrap();
+    // The median is 100 ms; only a lower bound holds on a busy machine.
+    let took = before.elapsed();
+    assert!(took > Duration::from_millis(30), "{took:?}");
+}
+
+#[tokio::test]
+async fn the_same_question_gets_the_same_bytes() {
+    let standin = StandIn::start(quick(9)).unwrap();
+    let ask = async |body: Value| {
+        let answer = ask(standin.addr(), "/v1/chat/completions", &body).await;
+        answer.unwrap().body.unwrap()
+    };
+    let first = ask(chat(true)).await;
+    assert_eq!(first, ask(chat(true)).await);
+    let mut other = chat(true);
+    other["messages"][0]["content"] = json!("another question");
+    assert_ne!(first, ask(other).await);
+}
+
+#[tokio::test]
 async fn refusing_resets_connections_that_are_open() {
     let standin = StandIn::start(quick(5)).unwrap();
     let stream = TcpStream::connect(standin.addr()).await.unwrap();
