@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::raw::{Reader, Section};
+use crate::controller::policy::Policy;
 
 mod arms;
 mod checks;
@@ -90,6 +91,12 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     };
     checks::check(reader, &config, &checks::Places::of(&root, places));
     Some(config)
+}
+
+/// The built-in rules of a rollout, for those who have no configuration file.
+#[must_use]
+pub fn default_policy() -> Policy {
+    rollout::default_policy()
 }
 
 /// Reads the configuration file at `path`, with the environment of the process.

@@ -115,6 +115,15 @@ impl BaseUrl {
             .trim_end_matches(']')
     }
 
+    /// True if both lead to the same upstream, however they are written.
+    #[must_use]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.scheme == other.scheme
+            && self.port == other.port
+            && self.prefix == other.prefix
+            && self.host().eq_ignore_ascii_case(other.host())
+    }
+
     /// True for `https`.
     #[must_use]
     pub fn is_tls(&self) -> bool {

@@ -117,12 +117,8 @@ fn open_relay(reader: &mut Reader<'_>, config: &Config, places: &Places) {
 
 fn arms(reader: &mut Reader<'_>, config: &Config, places: &Places) {
     let (legacy, canary) = (&config.arms.legacy, &config.arms.canary);
-    let same_place = |one: &super::super::values::BaseUrl| {
-        let host = one.host().to_ascii_lowercase();
-        (one.is_tls(), host, one.port, one.prefix.clone())
-    };
     // Missing URLs have their own faults, and would look alike here.
-    if reader.faults.is_empty() && same_place(&legacy.base_url) == same_place(&canary.base_url) {
+    if reader.faults.is_empty() && legacy.base_url.leads_where(&canary.base_url) {
         reader.warn(
             &places.canary_url,
             "both arms have the same base-url: nothing would move",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::super::raw::keys::nearest;
 use super::super::raw::{Field, Wrong};
 use crate::arm::Weight;
 
@@ -250,7 +251,7 @@ pub(super) fn word<T: Copy>(field: &Field<'_>, words: &[(&str, T)]) -> Result<T,
         .map(|(_, value)| *value)
         .ok_or_else(|| {
             let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let remedy = super::super::raw::nearest(text, &names).map_or_else(
+            let remedy = nearest(text, &names).map_or_else(
                 || format!("write {what}"),
                 |near| format!("did you mean \"{near}\"?"),
             );

@@ -55,6 +55,16 @@ fn rollout(reader: &mut Reader<'_>, section: &Section<'_>) -> RolloutConfig {
     }
 }
 
+/// The rules of a rollout that sets none.
+pub(super) fn default_policy() -> Policy {
+    let mut reader = Reader::new("", &|_| None);
+    let nowhere = Place {
+        path: String::new(),
+        span: 0..0,
+    };
+    policy(&mut reader, &Section::absent(nowhere))
+}
+
 fn policy(reader: &mut Reader<'_>, section: &Section<'_>) -> Policy {
     let on_harm = [
         ("roll-back", OnHarm::RollBack),

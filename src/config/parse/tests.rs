@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::arm::Weight;
-use crate::config::raw::TABLES;
+use crate::config::raw::keys::TABLES;
 use crate::config::{Credential, Sticky};
 use crate::controller::policy::{GuardKind, GuardSpec, Margin};
 
@@ -211,6 +211,7 @@ fn absent_keys_have_the_documented_defaults() {
         ("default", &Sticky::Auto)
     );
     let policy = &rollout.policy;
+    assert_eq!(*policy, default_policy());
     assert_eq!((policy.alpha_rollback, policy.alpha_promote), (0.01, 0.05));
     let ladder: Vec<String> = policy
         .stages
