@@ -235,5 +235,6 @@ impl HangUp {
     }
 }
 
+#[cfg(unix)]
 #[cfg(test)]
 mod tests;

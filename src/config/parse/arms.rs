@@ -21,14 +21,23 @@ pub(super) fn arms(reader: &mut Reader<'_>, root: &Section<'_>) -> PerArm<ArmCon
 
 fn arm(reader: &mut Reader<'_>, arms: &Section<'_>, which: Arm) -> ArmConfig {
     let section = reader.section(arms, which.as_str(), "arms.*");
-    ArmConfig {
+    let faults_before = reader.faults.len();
+    let is_wrong = arms
+        .get(which.as_str())
+        .is_some_and(|field| !field.value.is_table());
+    let arm = ArmConfig {
         base_url: base_url(reader, &section, which),
         credential: credential(reader, &section, which),
         models: models(reader, &section),
         timeouts: timeouts(reader, &section),
         prices: prices(reader, &section),
         ca_file: reader.read(&section, "ca-file", ca_file),
+    };
+    if is_wrong {
+        // It has one fault already; what is missing inside it is no news.
+        reader.faults.truncate(faults_before);
     }
+    arm
 }
 
 fn base_url(reader: &mut Reader<'_>, section: &Section<'_>, which: Arm) -> BaseUrl {

@@ -111,6 +111,49 @@ async fn a_config_map_swap_is_seen_again_and_again() {
     }
 }
 
+/// The poll would hide a deaf watcher from the tests above.
+#[tokio::test]
+async fn each_way_to_save_gives_an_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("..v1")).unwrap();
+    fs::write(at("..v1").join("linked.toml"), "").unwrap();
+    symlink("..v1", at("..data")).unwrap();
+    symlink("..data/linked.toml", at("linked.toml")).unwrap();
+    fs::write(at("cutover.toml"), "").unwrap();
+    fs::create_dir(at("..v2")).unwrap();
+    fs::write(at("new"), "").unwrap();
+    symlink("..v2", at("..data_tmp")).unwrap();
+    let in_place = || fs::write(at("cutover.toml"), "x").unwrap();
+    let rename = || fs::rename(at("new"), at("cutover.toml")).unwrap();
+    let swap = || fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    let ways: [(&str, &dyn Fn()); 3] = [
+        ("cutover.toml", &in_place),
+        ("cutover.toml", &rename),
+        ("linked.toml", &swap),
+    ];
+    for (file, save) in ways {
+        let mut signs = Signs::new();
+        signs.watch(&at(file)).await;
+        save();
+        let event = time::timeout(PATIENCE, signs.events.recv()).await;
+        assert_eq!(event, Ok(Some(())), "{file}");
+    }
+}
+
+#[tokio::test]
+async fn sighup_asks_for_a_look() {
+    let mut hang_up = HangUp::new();
+    let command = format!("kill -HUP {}", std::process::id());
+    let status = std::process::Command::new("sh")
+        .args(["-c", &command])
+        .status();
+    assert!(status.unwrap().success());
+    time::timeout(PATIENCE, hang_up.received())
+        .await
+        .expect("no signal in time");
+}
+
 #[tokio::test]
 async fn a_link_into_another_folder_is_followed() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
