@@ -25,7 +25,7 @@ pub(super) struct Event<'a> {
 }
 
 /// The state between two chunks.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub(super) struct Scanner {
     /// The part of the current line that earlier chunks brought.
     line: Vec<u8>,
@@ -39,6 +39,7 @@ pub(super) struct Scanner {
     data_too_long: bool,
 }
 
+#[derive(Debug)]
 struct Name {
     bytes: [u8; NAME_BYTES_MAX],
     len: u8,

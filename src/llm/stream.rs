@@ -17,6 +17,7 @@ pub struct StreamError {
 }
 
 /// Watches a streamed (SSE) answer.
+#[derive(Debug)]
 pub struct StreamWatch {
     dialect: Dialect,
     scanner: Scanner,
