@@ -45,7 +45,7 @@ pub struct Totals {
 
 impl Totals {
     /// Counts one live first attempt.
-    fn count(&mut self, sample: &Sample, cost_usd: Option<f64>) {
+    pub fn count(&mut self, sample: &Sample, cost_usd: Option<f64>) {
         self.requests += 1;
         self.errors += u64::from(sample.outcome.is_error());
         self.rate_limited += u64::from(sample.outcome == Outcome::RateLimited);
