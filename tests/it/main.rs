@@ -4,3 +4,5 @@
 mod client;
 #[cfg(test)]
 mod provider;
+#[cfg(test)]
+mod tidy;
