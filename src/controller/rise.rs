@@ -19,7 +19,7 @@ const PROBES_NEEDED: u32 = 5;
 /// Minutes without convergence before the rollout is said to be held.
 const STUCK_MIN: u32 = 10;
 /// Canary requests of a stage before "will not converge" is more than noise.
-const STUCK_CANARY_MIN: u64 = 200;
+pub(super) const STUCK_CANARY_MIN: u64 = 200;
 
 impl Turn<'_> {
     /// Once a minute: does the proof still grow? Ten minutes without are a hold, ten with end it.

@@ -12,6 +12,7 @@ use crate::controller::ledger::Track;
 use crate::controller::phase::{Phase, Wait};
 use crate::controller::policy::{GuardKind, Policy};
 use crate::controller::proof::{self, Health, Standing};
+use crate::controller::rise::STUCK_CANARY_MIN;
 use crate::controller::state::State;
 use crate::controller::step::Input;
 use crate::controller::words;
@@ -232,8 +233,12 @@ fn running_reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMi
         Standing::NoData(Some(kind)) => Some(format!("no data yet for {}", kind.as_str())),
         Standing::NoData(None) => Some("too few canary requests in this stage yet".to_owned()),
         Standing::Nothing => Some("no guard that is on can prove health now".to_owned()),
-        Standing::Needs(_, None) => Some("will not converge: canary is at its margin".to_owned()),
-        Standing::Needs(_, Some(more)) => Some(needs(more, input.canary_rate_per_s)),
+        Standing::Needs(kind, None) if state.stage_canary >= STUCK_CANARY_MIN => Some(format!(
+            "will not converge: canary is at its margin ({})",
+            kind.as_str()
+        )),
+        Standing::Needs(kind, None) => Some(format!("too early to tell for {}", kind.as_str())),
+        Standing::Needs(kind, Some(more)) => Some(needs(kind, more, input.canary_rate_per_s)),
     };
     let parts: Vec<String> = dwell.into_iter().chain(proof).collect();
     if parts.is_empty() {
@@ -243,10 +248,11 @@ fn running_reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMi
     }
 }
 
-fn needs(requests: f64, rate_per_s: f64) -> String {
+fn needs(kind: GuardKind, requests: f64, rate_per_s: f64) -> String {
     let text = format!(
-        "needs about {} more canary requests",
-        words::about(requests)
+        "needs about {} more canary requests for {}",
+        words::about(requests),
+        kind.as_str()
     );
     if rate_per_s <= 0.0 {
         return text;
