@@ -9,6 +9,9 @@ use std::path::Path;
 /// The name of the configuration in a peer's folder.
 pub(crate) const FILE: &str = "config";
 
+/// The environment variable that holds the canary's credential.
+pub(crate) const KEY_NAME: &str = "CUTOVER_BENCH_KEY";
+
 /// Where a peer listens, forwards to and keeps its files.
 #[derive(Debug)]
 pub(crate) struct Places<'a> {
@@ -64,7 +67,7 @@ pub(crate) fn cutover(places: &Places<'_>) -> String {
         "[proxy]\nlisten = \"{}\"\nworkers = 1\n\n[admin]\nlisten = \"{}\"\n\n\
          [store]\nurl = \"sqlite:{}/cutover.db\"\n\n\
          [arms.legacy]\nbase-url = \"http://{first}/v1\"\n\n\
-         [arms.canary]\nbase-url = \"http://{second}/v1\"\napi-key = \"env:CUTOVER_BENCH_KEY\"\n\n\
+         [arms.canary]\nbase-url = \"http://{second}/v1\"\napi-key = \"env:{KEY_NAME}\"\n\n\
          [[rollout]]\nname = \"bench\"\nwarm-up = 0\n\
          stages = [{{ weight = \"50%\", dwell = \"1h\" }}, {{ weight = \"100%\", dwell = \"1h\" }}]\n",
         places.listen,

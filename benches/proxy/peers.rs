@@ -15,6 +15,8 @@ use crate::configs;
 
 /// The core that every proxy runs on; the bench itself has the next one.
 const PROXY_CORE: &str = "0";
+/// Stands for the canary's credential.
+const KEY: &str = "sk-canary-0123456789abcdef";
 const START_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -149,7 +151,7 @@ pub(crate) async fn start(
     };
     let spawned = command
         .current_dir(&folder)
-        .env("CUTOVER_BENCH_KEY", "sk-canary-0123456789abcdef")
+        .env(configs::KEY_NAME, KEY)
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(|e| e.to_string())?)
         .stderr(log)
@@ -215,16 +217,14 @@ fn set_weight(program: &Path, config: &Path) -> Result<(), String> {
     command
         .args(["set-weight", "50%", "--reason", "bench", "--config"])
         .arg(config);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| e.to_string())?;
+    command.env(configs::KEY_NAME, KEY).stdin(Stdio::null());
+    let output = command.output().map_err(|e| e.to_string())?;
     if output.status.success() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
     Err(format!(
         "`cutover set-weight` failed: {}",
-        text.lines().last().unwrap_or_default()
+        text.trim().replace('\n', " ")
     ))
 }
