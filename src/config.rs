@@ -1,6 +1,6 @@
 //! The configuration as the program uses it: typed, complete, nothing in it can be wrong.
 //!
-//! `raw` mirrors the file, `parse` turns it into a [`Config`] or into *all* of its faults at once,
+//! `raw` reads the file with its places, `parse` turns it into a [`Config`] or into *all* of its faults,
 //! `values` holds the leaf types, `change` compares two configurations, `reload` watches the file.
 //! Nothing outside this folder reads TOML.
 

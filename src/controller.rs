@@ -1,3 +1,35 @@
-//! The decision core.
+//! The decision core: evidence in, decisions out.
+//!
+//! Pure. [`step::step`] takes the policy, the state, what was seen and the time, and returns the new state
+//! and its [`effect::Effect`]s; the driver performs them. It reads no clock, draws no chance, opens nothing,
+//! so that a test, the simulator and a backtest run the very code that decides in production.
+//!
+//! Reading order: [`policy`] (what is asked), [`evidence`] (what is seen), [`stats`] (what it is worth),
+//! [`guard`] (which events count), [`ledger`] (what is proven), [`state`] (what is remembered), [`step`],
+//! [`operator`] and [`adopt`] (what happens), [`effect`] and [`view`] (what is said).
+
+pub mod adopt;
+pub mod effect;
 pub mod evidence;
+mod exact;
+pub mod guard;
+mod histogram;
+pub mod ledger;
+mod operator;
 pub mod policy;
+mod proof;
+pub mod reference;
+pub mod state;
+pub mod stats;
+pub mod step;
+pub mod view;
+mod words;
+
+pub use adopt::{Reset, adopt, stop};
+pub use effect::{By, Decision, DecisionEvidence, DecisionKind, Effect};
+pub use state::{Phase, State};
+pub use step::{Action, Command, Event, Input, Step, step};
+pub use view::{View, view};
+
+#[cfg(test)]
+mod tests;

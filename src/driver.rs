@@ -1,1 +1,322 @@
-//! (to be written)
+//! The driver: the one owner of rollouts and weights. It takes samples, commands and configurations in,
+//! asks the pure controller, and performs what comes out.
+//!
+//! One loop, no locks: `select` an input, apply it, go on. It never waits for the disk: commits run
+//! beside the loop and come back as events. What lowers a weight is published at once and recorded as
+//! soon as the store can; what raises one is recorded first (invariant 4). The cost of the single owner
+//! is that status questions wait for their turn, which takes microseconds.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::arm::PerArm;
+use crate::clock::UnixMillis;
+use crate::config::Config;
+use crate::config::reload::Reloaded;
+use crate::controller::step::Event;
+use crate::llm;
+use crate::proxy::plane::Plane;
+use crate::recorder::Samples;
+use crate::sample::Sample;
+use crate::store::{AttemptRow, Health, RolloutKey, Store};
+use crate::upstream::target::Target;
+
+mod commit;
+mod incident;
+pub mod live;
+pub mod operate;
+mod reload;
+mod restore;
+mod rollout;
+pub mod status;
+
+pub use operate::{Operated, Refusal, Request};
+
+use commit::Done;
+use operate::Reply;
+use rollout::{Rollout, Surroundings};
+use status::Status;
+
+/// The controller looks at least this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Failures of the canary wake the controller, but not more often than this.
+const WAKE_AT_MOST_EVERY: Duration = Duration::from_millis(20);
+/// Configurations whose late samples can still be told apart.
+const EPOCHS_KEPT: usize = 8;
+/// How long the end waits for decisions that are being recorded.
+const FINISH_WITHIN: Duration = Duration::from_secs(3);
+
+/// What the driver listens to.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Finished attempts.
+    pub samples: Samples,
+    /// Questions and commands.
+    pub requests: mpsc::Receiver<Request>,
+    /// New configurations.
+    pub reloads: mpsc::Receiver<Reloaded>,
+}
+
+/// The driver with all that it owns.
+#[derive(Debug)]
+pub struct Driver {
+    config: Arc<Config>,
+    config_path: Option<PathBuf>,
+    config_loaded_at: UnixMillis,
+    config_error: Option<String>,
+    config_epoch: u32,
+    targets: PerArm<Target>,
+    /// In the order of the configuration.
+    rollouts: Vec<Rollout>,
+    /// Which rollout a sample of an epoch belongs to.
+    epochs: VecDeque<(u32, Vec<RolloutKey>)>,
+    planes: watch::Sender<Arc<Plane>>,
+    store: Store,
+    health: watch::Receiver<Health>,
+    store_was_healthy: bool,
+    inputs: Inputs,
+    commits: JoinSet<Done>,
+    started_at: Instant,
+}
+
+impl Driver {
+    /// What the data plane follows.
+    #[must_use]
+    pub fn planes(&self) -> watch::Receiver<Arc<Plane>> {
+        self.planes.subscribe()
+    }
+
+    /// Runs until every worker is gone, then stores what is left.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut wake_at: Option<Instant> = None;
+        loop {
+            let woken = async {
+                match wake_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                batch = self.inputs.samples.next() => match batch {
+                    Some(batch) => {
+                        if self.absorb(batch) && wake_at.is_none() {
+                            wake_at = Some(Instant::now() + WAKE_AT_MOST_EVERY);
+                        }
+                    }
+                    None => break,
+                },
+                () = woken => {
+                    wake_at = None;
+                    self.look_at_all();
+                }
+                _ = tick.tick() => self.look_at_all(),
+                Some(request) = self.inputs.requests.recv() => self.answer(request),
+                Some(reloaded) = self.inputs.reloads.recv() => self.reload(reloaded),
+                Some(done) = self.commits.join_next() => self.committed(done),
+                Ok(()) = self.health.changed() => self.tell_health(),
+            }
+        }
+        self.finish().await;
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            now: UnixMillis::now(),
+            store_healthy: self.health.borrow().healthy,
+        }
+    }
+
+    /// Takes a batch in; true if the canary failed in it.
+    fn absorb(&mut self, batch: Vec<Sample>) -> bool {
+        let now = UnixMillis::now();
+        let mut failed = false;
+        let mut rows = Vec::with_capacity(batch.len());
+        let mut events = Vec::new();
+        for sample in batch {
+            let key = self.key_of(&sample);
+            let cost_usd = cost_of(&self.config, &sample);
+            let place = key.as_ref().and_then(|key| self.place_of(&key.id));
+            if let Some((place, rollout)) =
+                place.and_then(|place| Some((place, self.rollouts.get_mut(place)?)))
+            {
+                failed |= sample.is_evidence() && sample.outcome.is_error();
+                let event = rollout.record(&sample, cost_usd, now);
+                events.extend(event.map(|event| (place, event)));
+            }
+            rows.push(AttemptRow {
+                rollout: key,
+                sample,
+                cost_usd,
+            });
+        }
+        self.store.record_attempts(rows);
+        for (place, event) in events {
+            self.look_at(place, Some(event), None);
+        }
+        failed
+    }
+
+    fn key_of(&self, sample: &Sample) -> Option<RolloutKey> {
+        let place = usize::from(sample.rollout?);
+        let (_, keys) = self
+            .epochs
+            .iter()
+            .find(|(epoch, _)| *epoch == sample.config_epoch)?;
+        keys.get(place).cloned()
+    }
+
+    fn place_of(&self, id: &str) -> Option<usize> {
+        self.rollouts
+            .iter()
+            .position(|rollout| &*rollout.key.id == id)
+    }
+
+    fn look_at_all(&mut self) {
+        for place in 0..self.rollouts.len() {
+            self.look_at(place, None, None);
+        }
+        let now = UnixMillis::now();
+        for rollout in self.rollouts.iter_mut().filter(|rollout| rollout.is_dirty) {
+            rollout.is_dirty = false;
+            self.store.save_state(rollout.row(&rollout.stored, now));
+        }
+    }
+
+    /// One look of the controller at one rollout, with what follows from it.
+    fn look_at(&mut self, place: usize, event: Option<Event>, reply: Option<Reply>) {
+        let around = self.surroundings();
+        let Some(rollout) = self.rollouts.get_mut(place) else {
+            return;
+        };
+        let looked = rollout.look(event, around);
+        self.store.record_cells(looked.cells);
+        if let (Some(why), Some(_)) = (&looked.refusal, &reply) {
+            let refusal = if around.store_healthy {
+                Refusal::NotNow(why.clone())
+            } else {
+                Refusal::StoreFailing(why.clone())
+            };
+            return operate::refuse(reply, refusal);
+        }
+        self.perform(place, looked.effects, reply);
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Status(reply) => {
+                // A caller that went away needs no answer.
+                drop(reply.send(self.status()));
+            }
+            Request::Operate {
+                rollout,
+                command,
+                reply,
+            } => {
+                let only = self.rollouts.len() == 1 && rollout.is_empty();
+                let named = |known: &Rollout| only || *known.key.name == *rollout;
+                match self.rollouts.iter().position(named) {
+                    Some(place) => {
+                        self.look_at(place, Some(Event::Operator(command)), Some(reply));
+                    }
+                    None => {
+                        let names: Vec<_> =
+                            self.rollouts.iter().map(|known| &*known.key.name).collect();
+                        let refusal = Refusal::UnknownRollout(names.join(", "));
+                        operate::refuse(Some(reply), refusal);
+                    }
+                }
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let around = self.surroundings();
+        status::of(&status::Parts {
+            rollouts: &self.rollouts,
+            around,
+            uptime_s: self.started_at.elapsed().as_secs(),
+            health: &self.health.borrow(),
+            dropped_in_queue: self.inputs.samples.dropped(),
+            config_path: self.config_path.as_deref(),
+            config_loaded_at: self.config_loaded_at,
+            config_error: self.config_error.as_deref(),
+        })
+    }
+
+    /// One line when the store fails, one when it is back; never one per tick.
+    fn tell_health(&mut self) {
+        let health = self.health.borrow_and_update().clone();
+        if health.healthy == self.store_was_healthy {
+            return;
+        }
+        self.store_was_healthy = health.healthy;
+        if health.healthy {
+            tracing::info!(alert = "store-recovered", "the store works again");
+        } else {
+            let error = health.error.unwrap_or_default();
+            tracing::error!(
+                alert = "store-failing",
+                error,
+                "the store is failing; traffic flows, weights do not rise"
+            );
+        }
+    }
+
+    /// Tells the data plane about rollouts and configuration. Samples carry the epoch from then on.
+    fn publish_plane(&mut self) {
+        let now = UnixMillis::now();
+        for rollout in &mut self.rollouts {
+            rollout.begin_epoch(self.config_epoch, now);
+        }
+        let keys = self
+            .rollouts
+            .iter()
+            .map(|rollout| rollout.key.clone())
+            .collect();
+        self.epochs.push_back((self.config_epoch, keys));
+        while self.epochs.len() > EPOCHS_KEPT {
+            self.epochs.pop_front();
+        }
+        self.planes.send_replace(Arc::new(Plane {
+            config_epoch: self.config_epoch,
+            config: Arc::clone(&self.config),
+            targets: self.targets.clone(),
+            rollouts: self.rollouts.iter().map(Rollout::plane).collect(),
+        }));
+    }
+
+    async fn finish(mut self) {
+        self.look_at_all();
+        let rest = async {
+            while let Some(done) = self.commits.join_next().await {
+                self.committed(done);
+            }
+        };
+        if tokio::time::timeout(FINISH_WITHIN, rest).await.is_err() {
+            tracing::warn!("some decisions were not confirmed by the store before the end");
+        }
+        let now = UnixMillis::now();
+        for rollout in &self.rollouts {
+            self.store.save_state(rollout.row(&rollout.stored, now));
+        }
+    }
+}
+
+/// What an attempt cost, if its answer stated tokens and its model has a price.
+fn cost_of(config: &Config, sample: &Sample) -> Option<f64> {
+    let usage = sample.usage.as_ref()?;
+    let arm = config.arms.get(sample.arm);
+    let asked = sample.model.as_deref()?;
+    let model = arm.models.get(asked).map_or(asked, String::as_str);
+    arm.prices
+        .get(model)
+        .map(|price| llm::cost_usd(price, usage))
+}

@@ -1,1 +1,263 @@
-//! (to be written)
+//! The meter of one attempt: it watches the answer go by and leaves exactly one sample, on every way out.
+//!
+//! It copies no body that it need not read, and knows the dialect only through `llm`. If it is dropped
+//! before the attempt ended, the client went away.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::llm::{self, Dialect, StreamWatch};
+use crate::outcome::Outcome;
+use crate::proxy::plane::Worker;
+use crate::sample::{Sample, Usage};
+
+/// A plain answer larger than this is not read for usage and soft errors; it passes all the same.
+pub const PLAIN_MAX_BYTES: usize = 1024 * 1024;
+
+/// One attempt's meter.
+#[derive(Debug)]
+pub struct Meter {
+    worker: Rc<Worker>,
+    sample: Sample,
+    /// When the attempt could send: the connection's set-up says nothing about the provider's speed.
+    sent_at: Instant,
+    watch: Watch,
+    reported: bool,
+}
+
+/// How an answer's body is read.
+#[derive(Debug)]
+enum Watch {
+    /// Not at all: the outcome is known, or nothing is to be learned.
+    Blind(Outcome),
+    /// As server-sent events.
+    Stream(Box<StreamWatch>),
+    /// As one value, judged at its end; the chunks share memory with those that pass.
+    Whole(Whole),
+}
+
+/// A body that is judged at its end.
+#[derive(Debug)]
+struct Whole {
+    dialect: Option<Dialect>,
+    /// `None` for an error answer, whose body only says whose fault it is.
+    content_type: Option<Box<str>>,
+    is_error: bool,
+    key_injected: bool,
+    chunks: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Meter {
+    /// Starts the clock of an attempt. `sample` holds all that is known before it is sent.
+    #[must_use]
+    pub fn start(worker: &Rc<Worker>, sample: Sample) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            sample,
+            sent_at: Instant::now(),
+            watch: Watch::Blind(Outcome::Ok),
+            reported: false,
+        }
+    }
+
+    /// The connection is there and the request leaves now.
+    pub fn sent(&mut self, conn_reused: bool) {
+        self.sent_at = Instant::now();
+        self.sample.conn_reused = conn_reused;
+    }
+
+    /// The answer's head is there.
+    pub fn head(&mut self, status: u16, headers: &HeaderMap) {
+        self.sample.status = status;
+        let id = headers
+            .get("x-request-id")
+            .or_else(|| headers.get("request-id"));
+        self.sample.upstream_request_id = id
+            .and_then(|id| id.to_str().ok())
+            .map(|id| clipped(id, Sample::REQUEST_ID_MAX_BYTES));
+    }
+
+    /// Reads the body as a stream of events from here on.
+    pub fn watch_stream(&mut self, dialect: Dialect) {
+        self.watch = Watch::Stream(Box::new(StreamWatch::new(dialect)));
+    }
+
+    /// Reads the body as one answer, to be judged at its end.
+    pub fn watch_plain(&mut self, dialect: Dialect, content_type: Option<&str>) {
+        self.watch = Watch::Whole(Whole {
+            dialect: Some(dialect),
+            content_type: content_type.map(Box::from),
+            is_error: false,
+            key_injected: false,
+            chunks: Vec::new(),
+            bytes: 0,
+        });
+    }
+
+    /// Reads the body of an error answer, to say at its end whose fault it was.
+    pub fn watch_error(&mut self, dialect: Option<Dialect>, key_injected: bool) {
+        self.watch = Watch::Whole(Whole {
+            dialect,
+            content_type: None,
+            is_error: true,
+            key_injected,
+            chunks: Vec::new(),
+            bytes: 0,
+        });
+    }
+
+    /// The outcome is known from the head: the body only passes.
+    pub fn watch_nothing(&mut self, outcome: Outcome) {
+        self.watch = Watch::Blind(outcome);
+    }
+
+    /// A chunk of the body goes by.
+    pub fn chunk(&mut self, chunk: &Bytes) {
+        match &mut self.watch {
+            Watch::Blind(_) => {}
+            Watch::Stream(stream) => {
+                stream.feed(chunk);
+                if self.sample.ttft_us.is_none() && stream.has_content() {
+                    self.sample.ttft_us = Some(micros_since(self.sent_at));
+                }
+            }
+            Watch::Whole(whole) => {
+                whole.bytes += chunk.len();
+                if whole.bytes <= PLAIN_MAX_BYTES {
+                    whole.chunks.push(chunk.clone());
+                } else {
+                    // Too large to read: judged by its status alone.
+                    self.watch = Watch::Blind(whole.by_status(self.sample.status));
+                }
+            }
+        }
+    }
+
+    /// True once content went by that a client would show.
+    #[must_use]
+    pub const fn has_content(&self) -> bool {
+        self.sample.ttft_us.is_some()
+    }
+
+    /// True if the body is read as a stream of events.
+    #[must_use]
+    pub const fn is_stream(&self) -> bool {
+        matches!(self.watch, Watch::Stream(_))
+    }
+
+    /// True if the stream announced an error of its own.
+    #[must_use]
+    pub fn has_stream_error(&self) -> bool {
+        matches!(&self.watch, Watch::Stream(stream) if stream.error().is_some())
+    }
+
+    /// The body ended as HTTP wants it. Leaves the sample and tells the outcome.
+    pub fn end(&mut self) -> Outcome {
+        let outcome = match &mut self.watch {
+            Watch::Blind(outcome) => {
+                self.sample.complete = true;
+                *outcome
+            }
+            Watch::Stream(stream) => {
+                self.sample.usage = stream.usage();
+                let outcome = stream.finish(true);
+                self.sample.complete = outcome == Outcome::Ok;
+                outcome
+            }
+            Watch::Whole(whole) => {
+                let (outcome, usage) = whole.judge(self.sample.status);
+                self.sample.usage = usage;
+                self.sample.complete = true;
+                outcome
+            }
+        };
+        self.report(outcome);
+        outcome
+    }
+
+    /// The attempt broke. Leaves the sample.
+    pub fn fail(&mut self, outcome: Outcome) {
+        if let Watch::Stream(stream) = &self.watch {
+            self.sample.usage = stream.usage();
+        }
+        self.report(outcome);
+    }
+
+    fn report(&mut self, outcome: Outcome) {
+        if self.reported {
+            return;
+        }
+        self.reported = true;
+        let sample = Sample {
+            outcome,
+            latency_us: micros_since(self.sent_at),
+            model: self.sample.model.take(),
+            upstream_request_id: self.sample.upstream_request_id.take(),
+            ..self.sample.clone()
+        };
+        self.worker.samples.record(sample);
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        // Nobody ended it, so the client went away: hyper drops what it was answering with. During
+        // shutdown it is cutover that cuts.
+        let draining = self.worker.draining.get();
+        self.fail(if draining {
+            Outcome::Internal
+        } else {
+            Outcome::ClientGone
+        });
+    }
+}
+
+impl Whole {
+    fn by_status(&self, status: u16) -> Outcome {
+        if self.is_error {
+            llm::classify_status(self.dialect, status, self.key_injected, None)
+        } else {
+            Outcome::Ok
+        }
+    }
+
+    fn judge(&self, status: u16) -> (Outcome, Option<Usage>) {
+        let joined;
+        let body: &[u8] = match self.chunks.as_slice() {
+            [one] => one,
+            several => {
+                joined = several.concat();
+                &joined
+            }
+        };
+        match self.dialect {
+            Some(dialect) if !self.is_error => {
+                let content_type = self.content_type.as_deref();
+                let facts = llm::read_plain(dialect, status, content_type, body);
+                (facts.outcome, facts.usage)
+            }
+            dialect => (
+                llm::classify_status(dialect, status, self.key_injected, Some(body)),
+                None,
+            ),
+        }
+    }
+}
+
+/// A copy of at most `max_bytes` bytes, cut between two characters.
+#[must_use]
+pub fn clipped(text: &str, max_bytes: usize) -> Box<str> {
+    let mut end = text.len().min(max_bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().into()
+}
+
+fn micros_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,1 +1,22 @@
-//! (to be written)
+//! The data plane. Life of a request:
+//!
+//! 1. `listener` accepts the connection and hands it to the worker with the fewest connections.
+//! 2. `refuse` turns away what is malformed or dangerous, in the client's dialect.
+//! 3. `handle` reads an eligible body (bounded), and `assign` chooses the arm.
+//! 4. `attempt` sends it, rewritten by `rewrite`, and looks at what comes back before any content
+//!    reaches the client.
+//! 5. `failover` says whether the other arm may try instead.
+//! 6. `answer` passes the answer on, chunk by chunk, metered; exactly one sample leaves per attempt.
+//!
+//! Everything here runs on one thread per worker and shares nothing mutable with other threads. It must
+//! never wait for the store, the driver or an alert.
+
+pub mod answer;
+pub mod assign;
+pub mod attempt;
+pub mod failover;
+pub mod handle;
+pub mod listener;
+pub mod plane;
+pub mod refuse;
+pub mod rewrite;

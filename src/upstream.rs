@@ -1,1 +1,9 @@
-//! (to be written)
+//! The upstream side: where an arm is, how to connect to it, and which connections are open.
+//!
+//! One [`pool::Pool`] per worker and arm; nothing here is shared between threads except the immutable
+//! [`target::Target`]. It may open sockets and resolve names. It must never decide which arm a request
+//! goes to, and no request ever waits for another request's connection.
+
+pub mod body;
+pub mod pool;
+pub mod target;

@@ -1,6 +1,6 @@
 //! Leaf values of the configuration: secrets, URLs, globs, prices. Each is right by construction.
 //!
-//! May read the environment and key files (secrets only). Never prints what a [`Secret`] holds.
+//! Plain values. Never prints what a [`Secret`] holds.
 
 use std::fmt;
 
@@ -52,6 +52,60 @@ pub struct BaseUrl {
 }
 
 impl BaseUrl {
+    /// Reads a base URL as an SDK takes it: with or without `/v1`, with or without slashes at the end.
+    /// Doubled slashes count as one.
+    ///
+    /// # Errors
+    /// Says in one clause what is wrong; never repeats a user or password.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or("a base URL starts with https:// or http://")?;
+        let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
+            "https" => (Scheme::HTTPS, 443),
+            "http" => (Scheme::HTTP, 80),
+            _ => return Err("a base URL starts with https:// or http://".to_owned()),
+        };
+        if let Some(mark) = rest.chars().find(|c| matches!(c, '?' | '#')) {
+            return Err(format!("a base URL has no `{mark}` part"));
+        }
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if authority.contains('@') {
+            return Err("a base URL has no user or password".to_owned());
+        }
+        let authority: Authority = authority
+            .parse()
+            .map_err(|_| format!("`{authority}` is no host"))?;
+        if authority.host().is_empty() {
+            return Err("the base URL has no host".to_owned());
+        }
+        let port = match authority.as_str().rsplit_once(':') {
+            Some((_, digits)) if !digits.ends_with(']') => digits
+                .parse()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or_else(|| format!("`{digits}` is no port"))?,
+            _ => default_port,
+        };
+        if let Some(strange) = path.chars().find(|c| !is_path_char(*c)) {
+            return Err(format!("the path holds {strange:?}, which a URL cannot"));
+        }
+        let mut segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let has_v1 = segments.last() == Some(&"v1");
+        if has_v1 {
+            segments.pop();
+        }
+        let prefix: String = segments.iter().map(|part| format!("/{part}")).collect();
+        Ok(Self {
+            scheme,
+            authority,
+            port,
+            prefix,
+            has_v1,
+        })
+    }
+
     /// The host without port and without the brackets of IPv6.
     #[must_use]
     pub fn host(&self) -> &str {
@@ -59,6 +113,15 @@ impl BaseUrl {
             .host()
             .trim_start_matches('[')
             .trim_end_matches(']')
+    }
+
+    /// True if both lead to the same upstream, however they are written.
+    #[must_use]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.scheme == other.scheme
+            && self.port == other.port
+            && self.prefix == other.prefix
+            && self.host().eq_ignore_ascii_case(other.host())
     }
 
     /// True for `https`.
@@ -73,6 +136,11 @@ impl fmt::Display for BaseUrl {
         let v1 = if self.has_v1 { "/v1" } else { "" };
         write!(f, "{}://{}{}{v1}", self.scheme, self.authority, self.prefix)
     }
+}
+
+/// True for what RFC 3986 lets stand in a path, `%` included.
+fn is_path_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@%/".contains(c)
 }
 
 /// A pattern with `*` for any run of characters; everything else stands for itself.
@@ -153,6 +221,63 @@ mod tests {
                 expected,
                 "{pattern} on {text}"
             );
+        }
+    }
+
+    #[test]
+    fn base_urls_are_read_as_sdks_write_them() {
+        let cases = [
+            ("https://api.openai.com/v1", "", true, 443),
+            ("https://api.openai.com", "", false, 443),
+            ("HTTPS://api.openai.com/v1///", "", true, 443),
+            (
+                "https://relay.example.com/api//openai/v1/",
+                "/api/openai",
+                true,
+                443,
+            ),
+            ("http://localhost:9000/x", "/x", false, 9000),
+            ("http://[::1]:9000", "", false, 9000),
+            ("https://[2001:db8::1]/v1", "", true, 443),
+            ("https://x/v1/v1", "/v1", true, 443),
+            (
+                "https://x/deployments/gpt-4.1",
+                "/deployments/gpt-4.1",
+                false,
+                443,
+            ),
+        ];
+        for (text, prefix, has_v1, port) in cases {
+            let url = BaseUrl::parse(text).unwrap();
+            let found = (url.prefix.as_str(), url.has_v1, url.port);
+            assert_eq!(found, (prefix, has_v1, port), "{text}");
+            assert_eq!(BaseUrl::parse(&url.to_string()), Ok(url), "{text}");
+        }
+        assert_eq!(BaseUrl::parse("http://[::1]:9/").unwrap().host(), "::1");
+    }
+
+    #[test]
+    fn a_base_url_that_is_none_is_refused_without_its_password() {
+        let texts = [
+            "",
+            "api.openai.com",
+            "ftp://x",
+            "https://",
+            "https:///v1",
+            "https://x?y=1",
+            "https://x/#y",
+            "https://me:hunter2@x",
+            "https://x:0",
+            "https://x:99999",
+            "https://x:",
+            "https://a b/",
+            "https://x/a b",
+            "https://x/\u{e4}",
+            "https://[::1",
+        ];
+        for text in texts {
+            let problem = BaseUrl::parse(text).expect_err(text);
+            assert!(!problem.contains("hunter2"), "{problem}");
         }
     }
 

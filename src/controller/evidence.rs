@@ -113,3 +113,111 @@ impl Cell {
         self.arms.legacy.requests == 0 && self.arms.canary.requests == 0
     }
 }
+
+/// Gathers samples into cells: the one way in which evidence is counted, live and simulated.
+///
+/// Bounded: cells that nobody takes are merged into the last one of their weight, the oldest are dropped.
+#[derive(Debug, Clone)]
+pub struct Collector {
+    open: Cell,
+    since: UnixMillis,
+    closed: Vec<Cell>,
+    late: u64,
+}
+
+impl Collector {
+    /// Most closed cells kept until they are taken.
+    pub const CLOSED_MAX: usize = 64;
+
+    /// Starts with an empty cell.
+    #[must_use]
+    pub fn new(now: UnixMillis, weight: Weight, config_epoch: u32) -> Self {
+        Self {
+            open: Cell::open(now, weight, config_epoch),
+            since: now,
+            closed: Vec::new(),
+            late: 0,
+        }
+    }
+
+    /// Counts a sample if it is evidence for the present weight. One that was assigned under an earlier
+    /// weight or configuration is late: it says nothing about this cell's share, and is only counted.
+    pub fn record(&mut self, sample: &Sample) {
+        if !sample.is_evidence() {
+            return;
+        }
+        let current = sample.weight == self.open.weight
+            && sample.config_epoch == self.open.config_epoch
+            && sample.started_at >= self.since;
+        if current {
+            self.open.arms.get_mut(sample.arm).record(sample);
+        } else {
+            self.late += 1;
+        }
+    }
+
+    /// Closes the open cell if it is due. Call it at every look.
+    pub fn tick(&mut self, now: UnixMillis) {
+        self.open.closed_at = now;
+        // A clock that went back would keep the cell open for as long as it went back.
+        if self.open.is_due(now) || now < self.open.opened_at {
+            self.close(now, self.open.weight, self.open.config_epoch);
+        }
+    }
+
+    /// A weight or configuration was published: what is assigned from now on belongs to a new cell.
+    pub fn switch(&mut self, now: UnixMillis, weight: Weight, config_epoch: u32) {
+        if weight != self.open.weight || config_epoch != self.open.config_epoch {
+            self.close(now, weight, config_epoch);
+            self.since = now;
+        }
+    }
+
+    fn close(&mut self, now: UnixMillis, weight: Weight, config_epoch: u32) {
+        let fresh = Cell::open(now, weight, config_epoch);
+        let mut cell = std::mem::replace(&mut self.open, fresh);
+        cell.closed_at = now;
+        if cell.is_empty() {
+            return;
+        }
+        if self.closed.len() >= Self::CLOSED_MAX {
+            match self.closed.last_mut() {
+                Some(last)
+                    if last.weight == cell.weight && last.config_epoch == cell.config_epoch =>
+                {
+                    last.closed_at = now;
+                    last.arms.legacy.merge(&cell.arms.legacy);
+                    last.arms.canary.merge(&cell.arms.canary);
+                    return;
+                }
+                _ => {
+                    let dropped = self.closed.remove(0);
+                    self.late += dropped.arms.legacy.requests + dropped.arms.canary.requests;
+                }
+            }
+        }
+        self.closed.push(cell);
+    }
+
+    /// The open cell.
+    #[must_use]
+    pub const fn open(&self) -> &Cell {
+        &self.open
+    }
+
+    /// The open cell, for sources that count by themselves, as the simulator does.
+    pub const fn open_mut(&mut self) -> &mut Cell {
+        &mut self.open
+    }
+
+    /// Takes the cells that closed since the last call, oldest first.
+    pub fn take_closed(&mut self) -> Vec<Cell> {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// Samples that came too late for the cell that they belong to.
+    #[must_use]
+    pub const fn late(&self) -> u64 {
+        self.late
+    }
+}

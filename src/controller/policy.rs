@@ -140,3 +140,14 @@ pub struct Margin {
     /// Share added on top (0.004 is 0.4 points); always 0 for times.
     pub increase: f64,
 }
+
+/// What a change of the configuration takes away from a rollout; the greater includes the smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reset {
+    /// Nothing: evidence goes on.
+    None,
+    /// The evidence ledgers start anew; stage and weight stay.
+    Ledgers,
+    /// A new rollout: evidence gone, first stage, new id.
+    Rollout,
+}

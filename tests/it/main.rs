@@ -1,1 +1,8 @@
 //! Integration tests: one binary, one module per subject.
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod provider;
+#[cfg(test)]
+mod tidy;

@@ -1,0 +1,53 @@
+# Everything a developer runs. Plain cargo works too; these targets add what the tests need around it.
+SHELL := /bin/bash
+VENV := .venv
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: test demo bench lint packages sdk-venv clean
+
+## make test: formatting, lints, unit, integration and SDK tests, documentation
+test: packages sdk-venv lint
+	CUTOVER_SDK_PYTHON=$(CURDIR)/$(VENV)/bin/python cargo test --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
+
+lint:
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+
+## make demo: a whole migration on this machine
+demo:
+	cargo run --release -- demo
+
+## make bench: CPU per request and per chunk against nginx and HAProxy
+bench: bench-packages
+	cargo build --release
+	cargo bench --bench proxy
+
+# What the tests need beside the Rust toolchain. Packages that are there already cost nothing.
+packages:
+	@need=""; \
+	command -v sqlite3 >/dev/null || need="$$need sqlite3"; \
+	command -v cc >/dev/null || need="$$need gcc libc6-dev"; \
+	command -v python3 >/dev/null || need="$$need python3 python3-venv"; \
+	python3 -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \
+	if [ -n "$$need" ]; then scripts=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
+	  $$scripts apt-get update -qq && $$scripts apt-get install -y -qq --no-install-recommends $$need; fi
+
+bench-packages:
+	@need=""; \
+	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || need="$$need nginx"; \
+	command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || need="$$need haproxy"; \
+	if [ -n "$$need" ]; then scripts=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
+	  $$scripts apt-get update -qq && $$scripts apt-get install -y -qq --no-install-recommends $$need; fi
+
+# The real SDKs of the providers, in a folder of their own.
+sdk-venv: $(VENV)/.installed
+
+$(VENV)/.installed: tests/sdk/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/sdk/requirements.txt
+	touch $@
+
+clean:
+	cargo clean
+	rm -rf $(VENV)

@@ -1,0 +1,197 @@
+-- cutover's store. Times are milliseconds since 1970 in UTC, weights are basis points (500 = 5%).
+-- Start with: SELECT * FROM arm_summary;  SELECT * FROM decision_log;
+-- This file is never edited after its release: changes go to a new file.
+
+CREATE TABLE request (
+    -- One row per attempt, as `store.requests` in the configuration asks. Never a body or a credential.
+    id INTEGER PRIMARY KEY,
+    started_at INTEGER NOT NULL,
+    time TEXT GENERATED ALWAYS AS (strftime('%Y-%m-%d %H:%M:%f', started_at / 1000.0, 'unixepoch')) VIRTUAL, -- UTC
+    rollout TEXT,
+    rollout_id TEXT,
+    arm TEXT NOT NULL, -- the one that was asked
+    assigned_arm TEXT NOT NULL, -- the one that the sticky key names
+    stage INTEGER NOT NULL,
+    weight_bps INTEGER NOT NULL,
+    model TEXT,
+    streamed INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    status INTEGER, -- of the upstream; NULL when none came
+    latency_ms REAL NOT NULL,
+    ttft_ms REAL, -- time to the first token; streams only
+    input_tokens INTEGER,
+    cached_input_tokens INTEGER,
+    cache_write_tokens INTEGER,
+    output_tokens INTEGER,
+    cost_usd REAL, -- NULL when the model has no price or the answer stated no tokens
+    attempt INTEGER NOT NULL, -- 1, or 2 for a rescue
+    role TEXT NOT NULL, -- live, rescue, probe, override, pinned
+    upstream_request_id TEXT,
+    config_epoch INTEGER NOT NULL,
+    key_hash TEXT -- of the sticky key, hexadecimal
+) STRICT;
+
+CREATE INDEX request_started_at ON request (started_at);
+
+CREATE TABLE interval (
+    -- Live traffic per minute; minutes older than two days are merged to hours.
+    slot_at INTEGER NOT NULL,
+    rollout_id TEXT NOT NULL,
+    arm TEXT NOT NULL,
+    stage INTEGER NOT NULL,
+    rollout TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    errors INTEGER NOT NULL,
+    rate_limited INTEGER NOT NULL,
+    rejected INTEGER NOT NULL,
+    client_gone INTEGER NOT NULL,
+    masked INTEGER NOT NULL, -- failures of this arm that the other arm made good
+    input_tokens INTEGER NOT NULL,
+    cached_input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost_usd REAL NOT NULL,
+    unpriced INTEGER NOT NULL, -- requests with tokens but without a price
+    PRIMARY KEY (slot_at, rollout_id, arm, stage)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE arm_total (
+    -- Live traffic since the rollout id began: the sum of all intervals, those past retention included.
+    rollout_id TEXT NOT NULL,
+    arm TEXT NOT NULL,
+    rollout TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    errors INTEGER NOT NULL,
+    rate_limited INTEGER NOT NULL,
+    rejected INTEGER NOT NULL,
+    client_gone INTEGER NOT NULL,
+    masked INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    cached_input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost_usd REAL NOT NULL,
+    unpriced INTEGER NOT NULL,
+    PRIMARY KEY (rollout_id, arm)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE latency_bucket (
+    -- Times of successful live requests. A bucket holds what is at most upper_ms and above the bucket
+    -- before; each is 2% wider than the last, so counts of any slots can be added.
+    slot_at INTEGER NOT NULL,
+    rollout_id TEXT NOT NULL,
+    arm TEXT NOT NULL,
+    metric TEXT NOT NULL, -- latency or ttft
+    bucket INTEGER NOT NULL,
+    upper_ms REAL NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (slot_at, rollout_id, arm, metric, bucket)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE evidence_cell (
+    -- What the controller decided on, a row per cell and arm. Cells older than two days are merged to minutes.
+    id INTEGER PRIMARY KEY,
+    rollout_id TEXT NOT NULL,
+    block INTEGER NOT NULL,
+    config_epoch INTEGER NOT NULL,
+    opened_at INTEGER NOT NULL,
+    closed_at INTEGER NOT NULL,
+    weight_bps INTEGER NOT NULL,
+    arm TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    errors INTEGER NOT NULL,
+    rate_limited INTEGER NOT NULL,
+    rejected INTEGER NOT NULL,
+    streamed INTEGER NOT NULL,
+    latency TEXT NOT NULL, -- JSON, bucket -> count
+    ttft TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX evidence_cell_opened_at ON evidence_cell (opened_at);
+
+CREATE TABLE rollout_state (
+    -- The latest state of each rollout. `version` counts its decisions; a writer that expects another one is refused.
+    rollout_id TEXT PRIMARY KEY,
+    rollout TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    state TEXT NOT NULL -- JSON
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE decision (
+    -- Append-only.
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    rollout TEXT NOT NULL,
+    rollout_id TEXT NOT NULL,
+    version INTEGER NOT NULL, -- of the rollout's state that was stored with it
+    kind TEXT NOT NULL,
+    weight_from_bps INTEGER NOT NULL,
+    weight_to_bps INTEGER NOT NULL,
+    stage INTEGER NOT NULL,
+    decided_by TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    evidence TEXT NOT NULL -- JSON
+) STRICT;
+
+CREATE INDEX decision_version ON decision (rollout_id, version);
+
+CREATE TRIGGER decision_is_never_changed BEFORE UPDATE ON decision
+BEGIN
+    SELECT RAISE(ABORT, 'decisions are append-only');
+END;
+
+CREATE TRIGGER decision_is_never_deleted BEFORE DELETE ON decision
+BEGIN
+    SELECT RAISE(ABORT, 'decisions are append-only');
+END;
+
+CREATE VIEW decision_log AS
+SELECT
+    id,
+    strftime('%Y-%m-%d %H:%M:%S', at / 1000, 'unixepoch', 'localtime') AS time,
+    rollout,
+    kind,
+    printf('%g%%', weight_from_bps / 100.0) AS weight_from,
+    printf('%g%%', weight_to_bps / 100.0) AS weight_to,
+    stage,
+    decided_by,
+    reason
+FROM decision
+ORDER BY id;
+
+CREATE VIEW arm_summary AS
+WITH bucket_sum AS (
+    SELECT rollout_id, arm, metric, bucket, max(upper_ms) AS upper_ms, sum(count) AS count
+    FROM latency_bucket
+    GROUP BY rollout_id, arm, metric, bucket
+),
+ranked AS (
+    SELECT
+        rollout_id, arm, metric,
+        upper_ms / 1.00995049383621 AS middle_ms, -- the geometric middle: within 1% of every time in the bucket
+        sum(count) OVER (PARTITION BY rollout_id, arm, metric ORDER BY bucket) AS seen,
+        sum(count) OVER (PARTITION BY rollout_id, arm, metric) AS total
+    FROM bucket_sum
+),
+percentile AS (
+    SELECT
+        rollout_id, arm,
+        min(middle_ms) FILTER (WHERE metric = 'latency' AND seen >= 0.50 * total) AS p50_ms,
+        min(middle_ms) FILTER (WHERE metric = 'latency' AND seen >= 0.99 * total) AS p99_ms,
+        min(middle_ms) FILTER (WHERE metric = 'ttft' AND seen >= 0.50 * total) AS ttft_p50_ms,
+        min(middle_ms) FILTER (WHERE metric = 'ttft' AND seen >= 0.99 * total) AS ttft_p99_ms
+    FROM ranked
+    GROUP BY rollout_id, arm
+)
+SELECT
+    t.rollout, t.rollout_id, t.arm, t.requests, t.errors,
+    CASE WHEN t.requests > 0 THEN round(1.0 * t.errors / t.requests, 6) END AS error_rate,
+    round(p.p50_ms, 2) AS p50_ms,
+    round(p.p99_ms, 2) AS p99_ms,
+    round(p.ttft_p50_ms, 2) AS ttft_p50_ms,
+    round(p.ttft_p99_ms, 2) AS ttft_p99_ms,
+    t.input_tokens, t.output_tokens,
+    round(t.cost_usd, 6) AS cost_usd,
+    t.rate_limited, t.rejected, t.client_gone, t.masked, t.unpriced
+FROM arm_total AS t
+LEFT JOIN percentile AS p ON p.rollout_id = t.rollout_id AND p.arm = t.arm
+ORDER BY t.rollout, t.rollout_id, t.arm DESC;

@@ -1,0 +1,159 @@
+//! The routes under `/api/v1`: from a request to a question for the driver or the store, and back.
+
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use tokio::sync::oneshot;
+
+use super::{Admin, Answer, error, json};
+use crate::arm::Weight;
+use crate::controller::step::{Action, Command};
+use crate::driver::Request as DriverRequest;
+
+/// The driver answers in well under a millisecond; a commit may take as long as the disk does.
+const DRIVER_TIMEOUT: Duration = Duration::from_secs(10);
+const DECISIONS_DEFAULT: u32 = 50;
+const DECISIONS_MAX: u32 = 1_000;
+
+/// `GET /api/v1/status`
+pub(super) async fn status(admin: &Admin) -> Answer {
+    let (reply, answer) = oneshot::channel();
+    match ask(admin, DriverRequest::Status(reply), answer).await {
+        Ok(status) => json(StatusCode::OK, &status),
+        Err(answer) => answer,
+    }
+}
+
+/// `GET /api/v1/decisions?rollout=&limit=&before=`
+pub(super) async fn decisions(admin: &Admin, request: &Request<Incoming>) -> Answer {
+    let mut rollout = None;
+    let (mut limit, mut before) = (DECISIONS_DEFAULT, None);
+    for pair in request
+        .uri()
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|p| !p.is_empty())
+    {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match key {
+            _ if value.is_empty() => {}
+            "rollout" => rollout = Some(value),
+            "limit" => match value.parse::<u32>() {
+                Ok(number) => limit = number.clamp(1, DECISIONS_MAX),
+                Err(_) => return error(StatusCode::BAD_REQUEST, "limit is a number up to 1000"),
+            },
+            "before" => match value.parse::<i64>() {
+                Ok(id) => before = Some(id),
+                Err(_) => return error(StatusCode::BAD_REQUEST, "before is a decision's id"),
+            },
+            _ => {
+                let message = "known parameters are rollout, limit and before";
+                return error(StatusCode::BAD_REQUEST, message);
+            }
+        }
+    }
+    match admin.store.decisions(rollout, limit, before).await {
+        Ok(decisions) => json(
+            StatusCode::OK,
+            &serde_json::json!({ "decisions": decisions }),
+        ),
+        Err(failed) => error(StatusCode::SERVICE_UNAVAILABLE, &failed.to_string()),
+    }
+}
+
+/// The rollout and the action that a mutation's path names.
+pub(super) fn mutation_of(path: &str) -> Option<(&str, &str)> {
+    let (rollout, action) = path.strip_prefix("/api/v1/rollouts/")?.split_once('/')?;
+    let known = ["hold", "resume", "promote", "rollback", "retry", "weight"].contains(&action);
+    (known && !rollout.is_empty()).then_some((rollout, action))
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Body {
+    #[serde(default)]
+    reason: String,
+    weight: Option<String>,
+}
+
+/// `POST /api/v1/rollouts/{name}/{action}` and `PUT /api/v1/rollouts/{name}/weight`
+pub(super) async fn operate(
+    admin: &Admin,
+    method: &Method,
+    rollout: String,
+    action: &str,
+    body: &[u8],
+) -> Answer {
+    let body = if body.is_empty() {
+        Ok(Body::default())
+    } else {
+        serde_json::from_slice(body)
+    };
+    let Ok(body) = body else {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "the body is JSON like {\"reason\": \"…\"}",
+        );
+    };
+    let action = match (method, action) {
+        (&Method::POST, "hold") => Action::Hold,
+        (&Method::POST, "resume") => Action::Resume,
+        (&Method::POST, "promote") => Action::Promote,
+        (&Method::POST, "rollback") => Action::Rollback,
+        (&Method::POST, "retry") => Action::Retry,
+        (&Method::PUT, "weight") => match body.weight.as_deref().map(Weight::parse) {
+            Some(Ok(weight)) => Action::SetWeight(weight),
+            Some(Err(message)) => return error(StatusCode::BAD_REQUEST, &message),
+            None => {
+                return error(
+                    StatusCode::BAD_REQUEST,
+                    "the body names a weight, like \"25%\"",
+                );
+            }
+        },
+        _ => {
+            return error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "weight takes PUT, the others POST",
+            );
+        }
+    };
+    let reason: String = body
+        .reason
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(500)
+        .collect();
+    let (reply, answer) = oneshot::channel();
+    let command = Command { action, reason };
+    let request = DriverRequest::Operate {
+        rollout,
+        command,
+        reply,
+    };
+    match ask(admin, request, answer).await {
+        Ok(Ok(done)) => json(StatusCode::OK, &done),
+        Ok(Err(refused)) => error(refused.status(), &refused.to_string()),
+        Err(answer) => answer,
+    }
+}
+
+async fn ask<T>(
+    admin: &Admin,
+    request: DriverRequest,
+    answer: oneshot::Receiver<T>,
+) -> Result<T, Answer> {
+    let gone = || {
+        error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the driver does not answer",
+        )
+    };
+    admin.driver.try_send(request).map_err(|_| gone())?;
+    match tokio::time::timeout(DRIVER_TIMEOUT, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) | Err(_) => Err(gone()),
+    }
+}

@@ -1,0 +1,122 @@
+//! The command line's way to the admin API: one request, one JSON answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::{AdminArgs, Failure};
+use crate::config::parse;
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Where the admin API is, and the key to it.
+pub(super) struct AdminClient {
+    addr: String,
+    token: Option<String>,
+}
+
+impl AdminClient {
+    /// From the arguments, else from the configuration.
+    pub(super) fn new(args: &AdminArgs) -> Result<Self, Failure> {
+        let from_env = std::env::var("CUTOVER_ADMIN_TOKEN").ok();
+        if let Some(addr) = &args.admin {
+            return Ok(Self {
+                addr: addr.clone(),
+                token: from_env,
+            });
+        }
+        let parsed = parse::load(&args.config.config)
+            .map_err(|error| Failure::Unreachable(format!("{error}\nor name it with --admin")))?;
+        let admin = parsed.config.admin;
+        let mut addr = admin.listen;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        let token = admin
+            .token
+            .map(|token| token.expose().to_owned())
+            .or(from_env);
+        Ok(Self {
+            addr: addr.to_string(),
+            token,
+        })
+    }
+
+    /// Asks and reads the answer.
+    pub(super) fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Failed(error.to_string()))?;
+        let asked = async {
+            tokio::time::timeout(TIMEOUT, self.send(method, path, body))
+                .await
+                .unwrap_or_else(|_| Err(self.unreachable("it does not answer")))
+        };
+        runtime.block_on(asked)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let tcp = TcpStream::connect(&self.addr)
+            .await
+            .map_err(|e| self.unreachable(e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp))
+            .await
+            .map_err(|e| self.unreachable(e))?;
+        let driven = tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.addr)
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let body = body.map(ToString::to_string).unwrap_or_default();
+        let request = request
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|e| Failure::Failed(e.to_string()))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|e| self.unreachable(e))?;
+        let status = response.status();
+        let answer = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+            .collect()
+            .await
+            .map_err(|e| self.unreachable(e))?;
+        driven.abort();
+        let answer: Value =
+            serde_json::from_slice(&answer.to_bytes()).map_err(|e| self.unreachable(e))?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let message = answer.pointer("/error/message").and_then(Value::as_str);
+        Err(Failure::Refused(
+            message.unwrap_or("the daemon refused").to_owned(),
+        ))
+    }
+
+    fn unreachable(&self, error: impl std::fmt::Display) -> Failure {
+        Failure::Unreachable(format!(
+            "no daemon at {}: {error}; is `cutover run` running, and is --config or --admin right?",
+            self.addr
+        ))
+    }
+}

@@ -1,0 +1,145 @@
+//! Commands around a configuration: run it, check it, print the example, show the demo.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the command line speaks to a person"
+)]
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{ConfigArg, DemoArgs, Failure, RunArgs};
+use crate::app::{self, Source};
+use crate::config::parse::{self, LoadError};
+use crate::demo;
+use crate::telemetry;
+
+/// `cutover run`
+pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
+    telemetry::start(args.log_format, &args.log_level);
+    let path = &args.config.config;
+    let parsed = parse::load(path).map_err(|error| load_failure(&error))?;
+    for warning in &parsed.warnings {
+        tracing::warn!(warning = %warning, "configuration");
+    }
+    let source = Source::File {
+        path: path.clone(),
+        fingerprint: parsed.fingerprint,
+    };
+    let runtime = control_runtime()?;
+    runtime.block_on(async {
+        let app = app::start(parsed.config, source)
+            .await
+            .map_err(|error| Failure::Failed(error.to_string()))?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            proxy = %app.proxy_addr,
+            admin = %app.admin_addr,
+            "ready"
+        );
+        let mut signals = Signals::new()?;
+        let name = signals.next().await;
+        tracing::info!(signal = name, "shutting down; a second signal ends at once");
+        tokio::select! {
+            () = app.shut_down() => tracing::info!("ended"),
+            _ = signals.next() => tracing::warn!("ended at once"),
+        }
+        Ok(())
+    })
+}
+
+/// `cutover check`
+pub(super) fn check(args: &ConfigArg) -> Result<(), Failure> {
+    let parsed = parse::load(&args.config).map_err(|error| load_failure(&error))?;
+    let name = args.config.display().to_string();
+    for warning in &parsed.warnings {
+        eprintln!("{}", warning.render(&name));
+    }
+    let config = &parsed.config;
+    println!("{name}: ok");
+    println!("  legacy  {}", config.arms.legacy.base_url);
+    println!("  canary  {}", config.arms.canary.base_url);
+    for rollout in &config.rollouts {
+        let stages: Vec<_> = rollout
+            .policy
+            .stages
+            .iter()
+            .map(|stage| stage.weight.to_string())
+            .collect();
+        println!("  rollout {}: {}", rollout.name, stages.join(" -> "));
+    }
+    Ok(())
+}
+
+/// `cutover example-config`
+pub(super) fn example_config() -> Result<(), Failure> {
+    // A closed pipe, as in `| head`, is no fault.
+    drop(std::io::stdout().write_all(parse::EXAMPLE.as_bytes()));
+    Ok(())
+}
+
+/// `cutover demo`
+pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
+    let settings = demo::Settings {
+        rate_per_s: args.rate,
+        seed: args.seed,
+        folder: args.folder.clone(),
+    };
+    let runtime = control_runtime()?;
+    let shown = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            shown = demo::run(&settings) => shown.map_err(Failure::Failed),
+            _ = signals.next() => {
+                println!("\nstopped");
+                Ok(())
+            }
+        }
+    });
+    // Load that was cut off must not hold the end up.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    shown
+}
+
+fn control_runtime() -> Result<Runtime, Failure> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("no runtime: {error}")))
+}
+
+fn load_failure(error: &LoadError) -> Failure {
+    let message = error.to_string();
+    match error {
+        LoadError::Invalid { .. } => Failure::Refused(message),
+        LoadError::Missing { .. } | LoadError::Unreadable { .. } => Failure::Unreachable(message),
+    }
+}
+
+/// The signals that end a command.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::Failed(error.to_string()));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Answers of the admin API as tables that a person can read in five seconds.
+//!
+//! Pure text from JSON: what is missing shows as `-`. Colours are the terminal's business and not used.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// `cutover status`
+pub(super) fn status(status: &Value) -> String {
+    let mut text = String::new();
+    for rollout in array(status, "/rollouts") {
+        write_rollout(&mut text, rollout);
+    }
+    write_trouble(&mut text, status);
+    text
+}
+
+fn write_rollout(text: &mut String, rollout: &Value) {
+    let stage = format!(
+        "stage {}/{}",
+        number(rollout, "/stage/index"),
+        number(rollout, "/stage/of")
+    );
+    let head = format!(
+        "{}  {}  {} to the canary  {stage}  attempt {}",
+        word(rollout, "/name"),
+        word(rollout, "/state").to_uppercase(),
+        share(rollout, "/weight"),
+        number(rollout, "/attempt"),
+    );
+    line(text, &head);
+    line(text, &format!("  {}", word(rollout, "/reason")));
+    line(text, "");
+    let header = [
+        "", "requests", "errors", "rate", "429", "masked", "p50", "p99", "ttft p50", "ttft p99",
+        "cost",
+    ];
+    let mut rows = vec![header.map(str::to_owned)];
+    rows.extend(["legacy", "canary"].map(|arm| arm_row(rollout, arm)));
+    write_columns(text, &rows);
+    line(text, "");
+    let header = ["guard", "verdict", "canary", "limit", "evidence", "needs"];
+    let mut rows = vec![header.map(str::to_owned)];
+    rows.extend(array(rollout, "/guards").iter().map(guard_row));
+    write_columns(text, &rows);
+    line(text, "");
+}
+
+fn arm_row(rollout: &Value, arm: &str) -> [String; 11] {
+    let at = |field: &str| format!("/arms/{arm}/{field}");
+    [
+        arm.to_owned(),
+        number(rollout, &at("requests")),
+        number(rollout, &at("errors")),
+        rate(rollout.pointer(&at("error_rate"))),
+        number(rollout, &at("rate_limited")),
+        number(rollout, &at("masked")),
+        time(rollout.pointer(&at("latency_ms/p50"))),
+        time(rollout.pointer(&at("latency_ms/p99"))),
+        time(rollout.pointer(&at("ttft_ms/p50"))),
+        time(rollout.pointer(&at("ttft_ms/p99"))),
+        money(rollout.pointer(&at("cost_usd"))),
+    ]
+}
+
+fn guard_row(guard: &Value) -> [String; 6] {
+    let name = word(guard, "/name");
+    let is_time = name.starts_with("latency") || name.starts_with("ttft");
+    let value = |field: &str| {
+        let value = guard.pointer(field);
+        if is_time { time(value) } else { rate(value) }
+    };
+    let needs = match guard.pointer("/requests_needed").and_then(Value::as_u64) {
+        Some(requests) => format!("{requests} more requests"),
+        None => "-".to_owned(),
+    };
+    let evidence = format!(
+        "{} of {}",
+        float(guard.pointer("/evidence")),
+        float(guard.pointer("/needed"))
+    );
+    [
+        name.to_owned(),
+        word(guard, "/verdict").to_owned(),
+        value("/value"),
+        value("/limit"),
+        evidence,
+        needs,
+    ]
+}
+
+fn write_trouble(text: &mut String, status: &Value) {
+    if status.pointer("/store/healthy") == Some(&Value::Bool(false)) {
+        let error = word(status, "/store/error");
+        line(
+            text,
+            &format!("STORE FAILING, weights do not rise: {error}"),
+        );
+    }
+    let dropped = status
+        .pointer("/store/dropped_samples")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
+    if dropped > 0 {
+        line(text, &format!("{dropped} samples were dropped"));
+    }
+    if let Some(error) = status.pointer("/config/error").and_then(Value::as_str) {
+        line(
+            text,
+            &format!("CONFIGURATION REJECTED, the one before is in force:\n{error}"),
+        );
+    }
+}
+
+/// `cutover decisions`: oldest first, so that the latest is where the eye ends.
+pub(super) fn decisions(answer: &Value) -> String {
+    let mut text = String::new();
+    for decision in array(answer, "/decisions").iter().rev() {
+        let (from, to) = (
+            share(decision, "/weight_from"),
+            share(decision, "/weight_to"),
+        );
+        let weights = if from == to {
+            to
+        } else {
+            format!("{from} -> {to}")
+        };
+        let row = format!(
+            "{}  #{:<5} {:<12} {:<12} {weights:<14} {}",
+            word(decision, "/at"),
+            number(decision, "/id"),
+            word(decision, "/rollout"),
+            word(decision, "/kind"),
+            word(decision, "/reason"),
+        );
+        line(&mut text, &row);
+    }
+    if text.is_empty() {
+        text.push_str("no decisions yet\n");
+    }
+    text
+}
+
+fn write_columns<const N: usize>(text: &mut String, rows: &[[String; N]]) {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let mut out = String::from("  ");
+        for (place, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            // Words to the left, numbers to the right.
+            if place == 0 || cell.chars().next().is_some_and(char::is_alphabetic) {
+                out.push_str(&format!("{cell}{padding}  "));
+            } else {
+                out.push_str(&format!("{padding}{cell}  "));
+            }
+        }
+        line(text, out.trim_end());
+    }
+}
+
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+fn array<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+fn word<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or("-")
+}
+
+fn number(value: &Value, pointer: &str) -> String {
+    value
+        .pointer(pointer)
+        .filter(|found| found.is_number())
+        .map_or("-".into(), Value::to_string)
+}
+
+fn share(value: &Value, pointer: &str) -> String {
+    rate(value.pointer(pointer))
+}
+
+fn rate(value: Option<&Value>) -> String {
+    let Some(share) = value.and_then(Value::as_f64) else {
+        return "-".to_owned();
+    };
+    let percent = share * 100.0;
+    let mut text = if percent >= 10.0 {
+        format!("{percent:.1}")
+    } else {
+        format!("{percent:.2}")
+    };
+    while text.contains('.') && (text.ends_with('0') || text.ends_with('.')) {
+        text.pop();
+    }
+    text + "%"
+}
+
+fn time(value: Option<&Value>) -> String {
+    match value.and_then(Value::as_f64) {
+        None => "-".to_owned(),
+        Some(ms) if ms < 1_000.0 => format!("{ms:.0}ms"),
+        Some(ms) => format!("{:.2}s", ms / 1_000.0),
+    }
+}
+
+fn money(value: Option<&Value>) -> String {
+    value
+        .and_then(Value::as_f64)
+        .map_or("-".to_owned(), |usd| format!("${usd:.2}"))
+}
+
+fn float(value: Option<&Value>) -> String {
+    let mut text = String::new();
+    match value.and_then(Value::as_f64) {
+        None => text.push('-'),
+        Some(number) if number >= 1e6 => drop(write!(text, "{number:.0e}")),
+        Some(number) if number >= 100.0 => drop(write!(text, "{number:.0}")),
+        Some(number) => drop(write!(text, "{number:.2}")),
+    }
+    text
+}

@@ -1,0 +1,153 @@
+//! Which edits cost what, and how they read.
+
+use super::*;
+use crate::config::parse::parse;
+
+const BASE: &str = r#"
+[proxy]
+listen = "127.0.0.1:8080"
+[store]
+url = "sqlite:a.db"
+[arms.legacy]
+base-url = "https://a.example.com"
+[arms.canary]
+base-url = "https://b.example.com"
+api-key = "env:KEY_ONE"
+models = { "m" = "n" }
+timeouts = { connect = "1s" }
+[[rollout]]
+name = "default"
+retreat = "50%"
+[rollout.guards]
+error-rate = { max = "5%" }
+"#;
+
+fn config(text: &str) -> Config {
+    let env = |name: &str| Some(format!("secret-{name}"));
+    parse(text, &env).expect(text).config
+}
+
+/// The changes made by replacing one text in [`BASE`] by another.
+fn edit(from: &str, to: &str) -> Changes {
+    assert!(BASE.contains(from), "{from}");
+    compare(&config(BASE), &config(&BASE.replace(from, to)))
+}
+
+#[test]
+fn an_edit_costs_as_much_evidence_as_it_invalidates() {
+    let cases = [
+        ("\"5%\" }", "\"5%\" } # the same", Reset::None, false),
+        ("\"5%\" }", "\"3%\" }", Reset::Ledgers, true),
+        (
+            "error-rate = { max = \"5%\" }",
+            "error-rate = \"off\"",
+            Reset::Ledgers,
+            true,
+        ),
+        ("KEY_ONE", "KEY_TWO", Reset::Ledgers, false),
+        ("\"n\"", "\"o\"", Reset::Ledgers, false),
+        ("\"1s\"", "\"2s\"", Reset::Ledgers, false),
+        ("a.example.com", "c.example.com", Reset::Ledgers, false),
+        ("b.example.com", "c.example.com", Reset::Rollout, false),
+        ("b.example.com", "b.example.com/v1/", Reset::None, false),
+        ("\"50%\"", "\"off\"", Reset::None, true),
+        ("retreat", "stages = [\"5%\"]\nretreat", Reset::None, true),
+        (
+            "retreat",
+            "match = { models = [\"x\"] }\nretreat",
+            Reset::Ledgers,
+            false,
+        ),
+        ("retreat", "failover = false\nretreat", Reset::None, false),
+    ];
+    for (from, to, reset, policy_changed) in cases {
+        let changes = edit(from, to);
+        let [rollout] = changes.rollouts.as_slice() else {
+            panic!("{changes:?}")
+        };
+        let found = (rollout.fate, rollout.reset, rollout.policy_changed);
+        assert_eq!(found, (Fate::Kept, reset, policy_changed), "{from} -> {to}");
+        assert_eq!(changes.restart_needed, Vec::<String>::new());
+        assert!(!format!("{changes:?}").contains("secret-"), "{changes:?}");
+    }
+}
+
+#[test]
+fn differences_are_told_with_both_values_and_without_secrets() {
+    let cases = [
+        (
+            "\"5%\" }",
+            "\"0.3%\" }",
+            "rollout.default.guards.error-rate.max: 5% -> 0.3%",
+        ),
+        (
+            "{ max = \"5%\" }",
+            "{ max = \"5%\", max-ratio = 1.2 }",
+            "rollout.default.guards.error-rate.max-increase: (none) -> 0%\n\
+             rollout.default.guards.error-rate.max-ratio: (none) -> 1.2",
+        ),
+        (
+            "KEY_ONE",
+            "KEY_TWO",
+            "arms.canary.api-key: changed (secret)",
+        ),
+        (
+            "env:KEY_ONE",
+            "client",
+            "arms.canary.api-key: (secret) -> client",
+        ),
+        ("\"1s\"", "\"2s\"", "arms.canary.timeouts.connect: 1s -> 2s"),
+        (
+            "\"1s\"",
+            "\"1s\", total = \"5m\"",
+            "arms.canary.timeouts.total: none (streams), 10m (plain) -> 5m",
+        ),
+        (
+            "retreat",
+            "confidence = \"99.9%\"\nretreat",
+            "rollout.default.confidence: 99% -> 99.9%",
+        ),
+        (
+            "retreat",
+            "stages = [{ weight = \"5%\", approve = true }, \"100%\"]\nretreat",
+            "rollout.default.stages: 1% 1h, 5% 1h, 25% 1h, 50% 1h, 75% 1h, 95% 1day, 100% 0s \
+             -> 5% 1h approve, 100% 0s",
+        ),
+        (
+            "[store]",
+            "max-body = \"100MB\"\n[store]",
+            "proxy.max-body: 64MiB -> 100000000B",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        assert_eq!(edit(from, to).lines.join("\n"), expected);
+    }
+    assert!(edit("n", "n").is_empty());
+}
+
+#[test]
+fn what_needs_a_restart_is_named_and_keeps_its_running_value() {
+    let changes = edit("8080", "9090");
+    assert_eq!(changes.restart_needed, ["proxy.listen"]);
+    assert_eq!(
+        changes.lines,
+        ["proxy.listen: 127.0.0.1:8080 -> 127.0.0.1:9090"]
+    );
+    assert_eq!(edit("a.db", "b.db").restart_needed, ["store.url"]);
+    let (old, new) = (
+        config(BASE),
+        config(&BASE.replace("8080", "9090").replace("a.db", "b.db")),
+    );
+    assert_eq!(keep_running_values(&old, new), old);
+}
+
+#[test]
+fn rollouts_come_and_go_by_name() {
+    let changes = edit("name = \"default\"", "name = \"other\"");
+    let found: Vec<(&str, Fate)> = changes
+        .rollouts
+        .iter()
+        .map(|r| (r.name.as_str(), r.fate))
+        .collect();
+    assert_eq!(found, [("other", Fate::Added), ("default", Fate::Removed)]);
+}

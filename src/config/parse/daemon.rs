@@ -1,0 +1,192 @@
+//! The tables of the daemon itself: `[proxy]`, `[admin]`, `[store]`, `[alerts]`.
+//!
+//! Reads values and fills in defaults; rules that span tables are in `checks`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread;
+
+use http::Uri;
+
+use super::super::raw::{Field, Reader, Section, Wrong};
+use super::super::values::Secret;
+use super::super::{
+    AdminConfig, AlertsConfig, ProxyConfig, RequestRows, StoreConfig, Webhook, WebhookFormat,
+};
+use super::{defaults, leaf, secret};
+
+/// A key that DESIGN promises and that nothing behind it exists for yet.
+pub(super) fn not_built(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, what: &str) {
+    if let Some(field) = section.get(key) {
+        let wrong = Wrong::new(format!("{what} is not built yet"), "remove it");
+        reader.fault(&field.place, wrong);
+    }
+}
+
+pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig {
+    let section = reader.section(root, "proxy", "proxy");
+    not_built(
+        reader,
+        &section,
+        "tls",
+        "TLS on the listener (end TLS in front of cutover)",
+    );
+    not_built(
+        reader,
+        &section,
+        "clients",
+        "a list of clients with their own keys",
+    );
+    let flag = |reader: &mut Reader<'_>, key: &str, default: bool| {
+        reader.read(&section, key, leaf::boolean).unwrap_or(default)
+    };
+    let max_body_bytes = reader
+        .read(&section, "max-body", leaf::bytes)
+        .unwrap_or(defaults::MAX_BODY_BYTES);
+    ProxyConfig {
+        allow_override: flag(reader, "allow-override", false),
+        response_headers: flag(reader, "response-headers", defaults::RESPONSE_HEADERS),
+        danger_open_relay: flag(reader, "danger-open-relay", false),
+        listen: reader
+            .read(&section, "listen", leaf::socket)
+            .unwrap_or(defaults::PROXY_LISTEN),
+        max_body_bytes,
+        replay_body_bytes: reader
+            .read(&section, "replay-body", leaf::bytes)
+            .unwrap_or_else(|| defaults::REPLAY_BODY_BYTES.min(max_body_bytes)),
+        workers: reader
+            .read(&section, "workers", |field| count(field, 0, 1024))
+            .and_then(NonZeroUsize::new)
+            .unwrap_or_else(default_workers),
+        max_connections: reader
+            .read(&section, "max-connections", |field| {
+                count(field, 1, 1_000_000)
+            })
+            .and_then(NonZeroUsize::new)
+            .or(NonZeroUsize::new(defaults::MAX_CONNECTIONS))
+            .unwrap_or(NonZeroUsize::MIN),
+        drain: reader
+            .read(&section, "drain", leaf::duration)
+            .unwrap_or(defaults::DRAIN),
+    }
+}
+
+fn count(field: &Field<'_>, least: u64, most: u64) -> Result<usize, Wrong> {
+    leaf::whole(field, least, most).map(|count| usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+fn default_workers() -> NonZeroUsize {
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    NonZeroUsize::new(defaults::MOST_WORKERS).map_or(cores, |most| cores.min(most))
+}
+
+pub(super) fn admin(reader: &mut Reader<'_>, root: &Section<'_>) -> AdminConfig {
+    let section = reader.section(root, "admin", "admin");
+    AdminConfig {
+        listen: reader
+            .read(&section, "listen", leaf::socket)
+            .unwrap_or(defaults::ADMIN_LISTEN),
+        token: section
+            .get("token")
+            .and_then(|field| secret::secret(reader, &field)),
+    }
+}
+
+pub(super) fn store(reader: &mut Reader<'_>, root: &Section<'_>) -> StoreConfig {
+    let section = reader.section(root, "store", "store");
+    let words = [
+        ("all", RequestRows::All),
+        ("failures", RequestRows::Failures),
+        ("none", RequestRows::None),
+    ];
+    StoreConfig {
+        path: reader
+            .read(&section, "url", store_path)
+            .unwrap_or_else(|| PathBuf::from(defaults::STORE_PATH)),
+        retention: reader
+            .read(&section, "retention", leaf::positive_duration)
+            .unwrap_or(defaults::RETENTION),
+        requests: reader
+            .read(&section, "requests", |field| leaf::word(field, &words))
+            .unwrap_or(RequestRows::All),
+    }
+}
+
+fn store_path(field: &Field<'_>) -> Result<PathBuf, Wrong> {
+    let text = leaf::text(field)?;
+    let remedy = "write \"sqlite:\" and the path of a file, like \"sqlite:cutover.db\"";
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        return Err(Wrong::new(
+            "a store shared by several replicas (PostgreSQL) is not built yet",
+            remedy,
+        ));
+    }
+    let path = text
+        .strip_prefix("sqlite:")
+        .ok_or_else(|| Wrong::new("this is no address of a store", remedy))?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path == ":memory:" || path.contains(['?', '\0']) {
+        return Err(Wrong::new("the store must be a plain file", remedy));
+    }
+    Ok(PathBuf::from(path))
+}
+
+pub(super) fn alerts(reader: &mut Reader<'_>, root: &Section<'_>) -> AlertsConfig {
+    let section = reader.section(root, "alerts", "alerts");
+    let Some(field) = section.get("webhooks") else {
+        return AlertsConfig::default();
+    };
+    let webhooks = reader.take(&field, |field| {
+        field
+            .value
+            .as_array()
+            .map(|_| ())
+            .ok_or_else(|| field.expected("a list of tables with url and format"))
+    });
+    let elements = webhooks.and_then(|()| field.elements()).unwrap_or_default();
+    let webhooks = elements
+        .iter()
+        .filter_map(|element| webhook(reader, element))
+        .collect();
+    AlertsConfig { webhooks }
+}
+
+fn webhook(reader: &mut Reader<'_>, element: &Field<'_>) -> Option<Webhook> {
+    let section = reader.open(element, "alerts.webhooks");
+    let words = [
+        ("slack", WebhookFormat::Slack),
+        ("pagerduty", WebhookFormat::PagerDuty),
+        ("json", WebhookFormat::Json),
+    ];
+    let format = reader
+        .read(&section, "format", |field| leaf::word(field, &words))
+        .unwrap_or(WebhookFormat::Json);
+    let Some(field) = section.get("url") else {
+        let wrong = Wrong::new("a webhook needs its url", "add url = \"env:NAME\"");
+        // Said only of a table: anything else has its fault already.
+        if element.value.is_table() {
+            reader.fault(&section.place, wrong);
+        }
+        return None;
+    };
+    let url = match secret::look_up(reader, &field) {
+        Ok(Some(url)) => url,
+        Ok(None) => Secret::new(field.value.as_str().unwrap_or_default().trim()),
+        Err(wrong) => {
+            reader.fault(&field.place, wrong);
+            return None;
+        }
+    };
+    let is_http = url.expose().parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+    });
+    if !is_http {
+        let wrong = Wrong::new(
+            "this is no address that starts with https:// or http://",
+            "write \"env:NAME\" with the whole address in that variable",
+        );
+        reader.fault(&field.place, wrong);
+        return None;
+    }
+    Some(Webhook { url, format })
+}

@@ -1,0 +1,429 @@
+//! The ledgers of one rule: evidence of harm that never forgets its proof, and evidence of health.
+//!
+//! Pure. Three copies of the same bets (STATISTICS section 4):
+//! *trip* takes every cell as it is; *rollback* takes the sum of a minute's cells, capped once, so that a
+//! burst cannot be final; *promote* starts afresh in each stage. Harm ledgers are sums over starting
+//! times: restart mass is injected at the start of each minute, before its data, so that a past of good
+//! days cannot bury a change. Inside a minute the rollback ledger is read as `roll + min(sum, cap)`.
+#![deny(clippy::disallowed_methods)]
+
+use serde::{Deserialize, Serialize};
+
+use crate::controller::exact;
+use crate::controller::guard::Rule;
+use crate::controller::stats::{
+    self, Counts, Factors, PROMOTE_ODDS, ROLLBACK_ODDS, logaddexp, logsumexp,
+};
+
+/// Most nats that one minute may add to the rollback ledger of an expert.
+pub const CAP_NATS: f64 = 3.0;
+
+/// A predictable estimate of legacy's rate. It steers the size of bets, never their validity.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Rate {
+    #[serde(with = "exact")]
+    events_and_requests: [f64; 2],
+}
+
+impl Rate {
+    const HALF_LIFE_MIN: f64 = 60.0;
+
+    /// An estimate worth 200 requests at `prior`.
+    #[must_use]
+    pub fn new(prior: f64) -> Self {
+        Self {
+            events_and_requests: [prior * 200.0, 200.0],
+        }
+    }
+
+    /// Takes what `minutes` minutes brought.
+    fn add(&mut self, events: f64, requests: f64, minutes: f64) {
+        let keep = 0.5f64.powf(minutes / Self::HALF_LIFE_MIN);
+        let [k, n] = self.events_and_requests;
+        self.events_and_requests = [k * keep + events, n * keep + requests];
+    }
+
+    /// The estimate.
+    #[must_use]
+    pub fn estimate(&self) -> f64 {
+        let [events, requests] = self.events_and_requests;
+        ((events + 0.5) / (requests + 50.0)).clamp(1e-5, 0.95)
+    }
+}
+
+/// Over-dispersion of legacy's counts per minute, by successive differences: blind to drift.
+/// Errors that come in clusters are worth less; all evidence is divided by it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fano {
+    /// Sum of squared differences, sum of counts, the last count (negative: none), the mean count.
+    #[serde(with = "exact")]
+    numbers: [f64; 4],
+}
+
+impl Default for Fano {
+    fn default() -> Self {
+        Self {
+            numbers: [20.0, 20.0, -1.0, 0.0],
+        }
+    }
+}
+
+impl Fano {
+    const HALF_LIFE_MIN: f64 = 4320.0;
+
+    /// Takes one minute's legacy events; a minute without requests says nothing.
+    pub fn add(&mut self, events: f64, requests: f64) {
+        if requests <= 0.0 {
+            return;
+        }
+        let limit = 72.0 * self.phi() * self.numbers[3].max(1.0);
+        let [squares, counts, last, mean] = &mut self.numbers;
+        if *last >= 0.0 {
+            let keep = 0.5f64.powf(1.0 / Self::HALF_LIFE_MIN);
+            *squares = *squares * keep + (events - *last).powi(2).min(limit);
+            *counts = *counts * keep + (events + *last).min(limit);
+        }
+        *mean = 0.99 * *mean + 0.01 * events;
+        *last = events;
+    }
+
+    /// The divisor of all evidence, 1 to 30.
+    #[must_use]
+    pub fn phi(&self) -> f64 {
+        let [squares, counts, ..] = self.numbers;
+        (squares / counts).clamp(1.0, 30.0)
+    }
+}
+
+/// What one rule's experts would add for a cell, all experts of all ledgers.
+#[derive(Debug, Clone, Copy)]
+struct Bets {
+    /// Bits of the share and of legacy's estimate that the factors were made for.
+    key: (u64, u64),
+    harm: [Factors; 8],
+    health: [Factors; 5],
+}
+
+/// Increments of one cell.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Increment {
+    harm: [f64; 8],
+    health: [f64; 5],
+}
+
+/// All that is remembered about one rule.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Track {
+    /// The limit.
+    pub rule: Rule,
+    /// Rollback ledger up to the start of this minute.
+    #[serde(with = "exact")]
+    roll: [f64; 8],
+    /// What this minute's cells brought so far, uncapped.
+    #[serde(with = "exact")]
+    minute_sum: [f64; 8],
+    #[serde(with = "exact")]
+    trip: [f64; 8],
+    #[serde(with = "exact")]
+    promote: [f64; 5],
+    rate: Rate,
+    fano: Fano,
+    /// Legacy requests and events of this minute, then of the minutes before with a half-life of ten.
+    #[serde(with = "exact")]
+    legacy: [f64; 4],
+    /// Counts of this stage: canary, its events, legacy, its events.
+    #[serde(with = "exact")]
+    stage: [f64; 4],
+    /// Canary requests and events since the first of the latest cells in a row that had events.
+    #[serde(with = "exact")]
+    burst: [f64; 2],
+    #[serde(skip)]
+    bets: Option<Bets>,
+}
+
+impl Track {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(rule: Rule) -> Self {
+        Self {
+            rule,
+            roll: [f64::NEG_INFINITY; 8],
+            minute_sum: [0.0; 8],
+            trip: [f64::NEG_INFINITY; 8],
+            promote: [-(5.0f64.ln()); 5],
+            rate: Rate::new(rule.prior_rate()),
+            fano: Fano::default(),
+            legacy: [0.0; 4],
+            stage: [0.0; 4],
+            burst: [0.0; 2],
+            bets: None,
+        }
+    }
+
+    /// Legacy's estimated rate of the event.
+    #[must_use]
+    pub fn legacy_rate(&self) -> f64 {
+        self.rate.estimate()
+    }
+
+    /// The divisor of evidence.
+    #[must_use]
+    pub fn phi(&self) -> f64 {
+        self.fano.phi()
+    }
+
+    /// True if the limit allows everything, so that it says nothing and is always healthy.
+    #[must_use]
+    pub fn is_vacuous(&self) -> bool {
+        self.rule.line().allowed(self.legacy_rate()) >= 1.0
+    }
+
+    /// The counts of this stage.
+    #[must_use]
+    pub const fn stage(&self) -> Counts {
+        let [canary, canary_events, legacy, legacy_events] = self.stage;
+        Counts {
+            canary,
+            canary_events,
+            legacy,
+            legacy_events,
+        }
+    }
+
+    /// Canary requests and events of the latest run of cells with events.
+    #[must_use]
+    pub const fn burst(&self) -> (f64, f64) {
+        let [requests, events] = self.burst;
+        (requests, events)
+    }
+
+    fn bets(&mut self, share: f64) -> &Bets {
+        let legacy = self.rate.estimate();
+        let line = self.rule.line();
+        // A ceiling's factors depend on nothing.
+        let key = if self.rule.is_ceiling {
+            (0, 0)
+        } else {
+            (share.to_bits(), legacy.to_bits())
+        };
+        let fresh = self.bets.take().filter(|bets| bets.key == key);
+        self.bets.insert(fresh.unwrap_or_else(|| {
+            let factors = |odds| {
+                let canary = stats::target(odds, legacy, line);
+                stats::lr_factors(canary, legacy, line, share)
+            };
+            Bets {
+                key,
+                harm: ROLLBACK_ODDS.map(factors),
+                health: PROMOTE_ODDS.map(factors),
+            }
+        }))
+    }
+
+    /// What these counts are worth; `None` when they say nothing. With `harmless`, evidence of harm is
+    /// only taken away, never added: legacy is failing in the same cells.
+    pub(super) fn increment(&mut self, counts: Counts, harmless: bool) -> Option<Increment> {
+        let comparable = self.rule.is_ceiling || counts.legacy > 0.0;
+        if counts.canary <= 0.0 || !comparable || self.is_vacuous() {
+            return None;
+        }
+        let phi = self.phi();
+        let bets = self.bets(counts.share());
+        let most = if harmless { 0.0 } else { f64::INFINITY };
+        Some(Increment {
+            harm: bets.harm.map(|f| (f.increment(counts) / phi).min(most)),
+            health: bets.health.map(|f| f.increment(counts) / phi),
+        })
+    }
+
+    /// Books a closed cell, as evidence of health only if it belongs to this stage. True if the cap of
+    /// this minute bites.
+    pub(super) fn book(
+        &mut self,
+        counts: Counts,
+        increment: Option<Increment>,
+        in_stage: bool,
+    ) -> bool {
+        let [minute_n, minute_k, ..] = &mut self.legacy;
+        *minute_n += counts.legacy;
+        *minute_k += counts.legacy_events;
+        if in_stage {
+            let mut stage = self.stage();
+            stage.add(counts);
+            self.stage = [
+                stage.canary,
+                stage.canary_events,
+                stage.legacy,
+                stage.legacy_events,
+            ];
+        }
+        if counts.canary > 0.0 {
+            let (requests, events) = self.burst();
+            self.burst = if counts.canary_events > 0.0 {
+                [requests + counts.canary, events + counts.canary_events]
+            } else {
+                [0.0; 2]
+            };
+        }
+        let Some(increment) = increment else {
+            return false;
+        };
+        for ((sum, trip), harm) in self
+            .minute_sum
+            .iter_mut()
+            .zip(&mut self.trip)
+            .zip(increment.harm)
+        {
+            *sum += harm;
+            *trip += harm;
+        }
+        if in_stage {
+            for (promote, health) in self.promote.iter_mut().zip(increment.health) {
+                *promote += health;
+            }
+        }
+        self.minute_sum.iter().any(|&sum| sum > CAP_NATS)
+    }
+
+    /// Ends the minute: the capped sum enters the rollback ledger.
+    pub(super) fn commit_minute(&mut self) {
+        for (roll, sum) in self.roll.iter_mut().zip(&mut self.minute_sum) {
+            *roll += sum.min(CAP_NATS);
+            *sum = 0.0;
+        }
+    }
+
+    /// Ends `minutes` minutes: rates and over-dispersion learn what the first of them brought.
+    pub(super) fn learn(&mut self, minutes: i64) {
+        let minutes = minutes.max(0) as f64;
+        let [minute_n, minute_k, recent_n, recent_k] = self.legacy;
+        self.rate.add(minute_k, minute_n, minutes);
+        self.fano.add(minute_k, minute_n);
+        let keep = 0.5f64.powf(minutes / 10.0);
+        self.legacy = [
+            0.0,
+            0.0,
+            (recent_n + minute_n) * keep,
+            (recent_k + minute_k) * keep,
+        ];
+    }
+
+    /// Adds starting mass to both harm ledgers. Only between a commit and the next cell.
+    pub(super) fn inject(&mut self, mass: f64) {
+        if mass > 0.0 {
+            Self::inject_into(&mut self.roll, mass);
+            Self::inject_into(&mut self.trip, mass);
+        }
+    }
+
+    fn inject_into(ledger: &mut [f64; 8], mass: f64) {
+        let each = (mass / 8.0).ln();
+        for value in ledger {
+            *value = logaddexp(*value, each);
+        }
+    }
+
+    /// True if anything in it is no number.
+    pub(super) fn has_nan(&self) -> bool {
+        let harm = self.roll.iter().chain(&self.minute_sum).chain(&self.trip);
+        harm.chain(&self.promote)
+            .any(|value| value.is_nan() || *value == f64::INFINITY)
+            || self.legacy_rate().is_nan()
+            || self.phi().is_nan()
+    }
+
+    /// What is known about legacy goes over to a new limit on the same event.
+    pub(super) fn inherit(&mut self, old: &Self) {
+        (self.rate, self.fano, self.legacy) = (old.rate, old.fano, old.legacy);
+    }
+
+    /// Forgets all evidence of harm.
+    pub(super) fn reset_harm(&mut self) {
+        self.roll = [f64::NEG_INFINITY; 8];
+        self.minute_sum = [0.0; 8];
+        self.trip = [f64::NEG_INFINITY; 8];
+    }
+
+    /// Restarts the trip ledger with `mass`; the rollback ledger keeps its proof.
+    pub(super) fn reset_trip(&mut self, mass: f64) {
+        self.trip = [f64::NEG_INFINITY; 8];
+        Self::inject_into(&mut self.trip, mass);
+        self.burst = [0.0; 2];
+    }
+
+    /// Restarts the evidence of health and the counts of the stage.
+    pub(super) fn reset_stage(&mut self) {
+        self.promote = [-(5.0f64.ln()); 5];
+        self.stage = [0.0; 4];
+        self.burst = [0.0; 2];
+    }
+
+    /// A ceiling may act only while legacy stays well under it: not when both arms fail. `open` holds
+    /// the counts of the cell in question, if it is not booked yet.
+    pub(super) fn legacy_is_well(&self, open: Counts, breaker_open: bool) -> bool {
+        let [minute_n, minute_k, recent_n, recent_k] = self.legacy;
+        let (n, k) = (minute_n + open.legacy, minute_k + open.legacy_events);
+        let half = self.rule.line().increase / 2.0;
+        let (all_n, all_k) = (n + recent_n, k + recent_k);
+        if all_n < 0.5 {
+            return !breaker_open;
+        }
+        // The minute alone must do as well: a long good past hides what began a second ago.
+        all_k < half * all_n && (n <= 0.0 || k < half * n)
+    }
+
+    /// Log of the rollback ledger, with what an unbooked cell would add.
+    pub(super) fn log_roll(&self, open: Option<&Increment>) -> f64 {
+        let open = open.map_or([0.0; 8], |open| open.harm);
+        let sums = self.roll.iter().zip(&self.minute_sum).zip(open);
+        logsumexp(sums.map(|((roll, sum), open)| roll + (sum + open).min(CAP_NATS)))
+    }
+
+    /// Log of the trip ledger, with what an unbooked cell would add.
+    pub(super) fn log_trip(&self, open: Option<&Increment>) -> f64 {
+        let open = open.map_or([0.0; 8], |open| open.harm);
+        logsumexp(self.trip.iter().zip(open).map(|(trip, open)| trip + open))
+    }
+
+    /// True if an unbooked cell would make the cap bite.
+    pub(super) fn would_bite(&self, open: &Increment) -> bool {
+        let sums = self.minute_sum.iter().zip(open.harm);
+        sums.into_iter().any(|(sum, open)| sum + open > CAP_NATS)
+    }
+
+    /// Log of the evidence of health in this stage.
+    #[must_use]
+    pub fn log_promote(&self) -> f64 {
+        logsumexp(self.promote.iter().copied())
+    }
+
+    /// Canary requests still needed for a proof of `nats` at the rates seen; `None`: no convergence.
+    #[must_use]
+    pub fn requests_needed(&self, nats: f64, share: f64) -> Option<f64> {
+        let base = self.legacy_rate();
+        let shrunk = |events: f64, requests: f64| (events + 1.0) / (requests + 1.0 / base);
+        let seen = self.stage();
+        let share = if seen.canary > 0.0 && seen.legacy > 0.0 {
+            seen.share()
+        } else {
+            share
+        };
+        let rates = (
+            shrunk(seen.canary_events, seen.canary),
+            shrunk(seen.legacy_events, seen.legacy),
+        );
+        let missing = nats - self.log_promote();
+        stats::requests_needed(
+            &PROMOTE_ODDS,
+            self.rule.line(),
+            share,
+            rates,
+            missing * self.phi(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! The controller as a whole: stories over synthetic traffic in virtual time.
+
+mod random;
+mod statistics;
+mod stories;
+mod world;

@@ -1,0 +1,302 @@
+//! A run begins, or a new configuration arrives: rollouts are restored, begun, changed or stopped.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::live::Live;
+use super::restore::{Stored, next_id};
+use super::rollout::Rollout;
+use super::{Driver, Inputs};
+use crate::arm::{Arm, PerArm};
+use crate::clock::UnixMillis;
+use crate::config::change::{Changes, Fate, compare, keep_running_values};
+use crate::config::parse::render_all;
+use crate::config::reload::Reloaded;
+use crate::config::{Config, RolloutConfig};
+use crate::controller::adopt::{Reset, adopt, stop};
+use crate::controller::policy;
+use crate::proxy::plane::Plane;
+use crate::store::{RolloutKey, RolloutRow, Store};
+use crate::upstream::target::Target;
+
+impl Driver {
+    /// Restores every rollout of `config` from the store, or begins it, and publishes the first plane.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or an arm cannot be reached as configured.
+    pub async fn restore(
+        config: Config,
+        config_path: Option<PathBuf>,
+        store: Store,
+        inputs: Inputs,
+    ) -> Result<Self, String> {
+        let now = UnixMillis::now();
+        let targets = targets_of(&config)?;
+        let config = Arc::new(config);
+        let empty = Plane {
+            config_epoch: 0,
+            config: Arc::clone(&config),
+            targets: targets.clone(),
+            rollouts: Vec::new(),
+        };
+        let mut driver = Self {
+            config: Arc::clone(&config),
+            config_path,
+            config_loaded_at: now,
+            config_error: None,
+            config_epoch: 1,
+            targets,
+            rollouts: Vec::new(),
+            epochs: VecDeque::new(),
+            planes: watch::Sender::new(Arc::new(empty)),
+            health: store.health(),
+            store,
+            store_was_healthy: true,
+            inputs,
+            commits: JoinSet::new(),
+            started_at: Instant::now(),
+        };
+        let rows = driver
+            .store
+            .load_rollouts()
+            .await
+            .map_err(|error| error.to_string())?;
+        for rollout in &config.rollouts {
+            driver.begin_or_restore(rollout, &rows, now).await?;
+        }
+        driver.publish_plane();
+        Ok(driver)
+    }
+
+    async fn begin_or_restore(
+        &mut self,
+        rollout: &RolloutConfig,
+        rows: &[RolloutRow],
+        now: UnixMillis,
+    ) -> Result<(), String> {
+        let config = Arc::clone(&self.config);
+        // The latest of a name comes first.
+        let row = rows.iter().find(|row| row.name == rollout.name);
+        let found = row.and_then(|row| match Stored::from_json(&row.state) {
+            Ok(stored) => Some((row, stored)),
+            Err(error) => {
+                tracing::error!(
+                    alert = "state-unreadable",
+                    rollout = rollout.name,
+                    error,
+                    "the stored state cannot be read; the rollout begins anew at 0%"
+                );
+                None
+            }
+        });
+        let Some((row, stored)) = found else {
+            let taken: Vec<_> = rows.iter().map(|row| row.rollout_id.as_str()).collect();
+            self.begin(rollout, &taken, now);
+            return Ok(());
+        };
+        let totals = self
+            .store
+            .totals(&row.rollout_id)
+            .await
+            .map_err(|e| e.to_string())?;
+        let key = RolloutKey {
+            id: row.rollout_id.as_str().into(),
+            name: rollout.name.as_str().into(),
+        };
+        let reset = stored.reset_under(&config);
+        let state = stored.state.snapshot();
+        let restored = Rollout::new(
+            key,
+            stored,
+            row.version,
+            Live::new(totals),
+            self.config_epoch,
+            now,
+        );
+        tracing::info!(
+            rollout = rollout.name,
+            weight = %state.weight,
+            stage = state.stage + 1,
+            "rollout restored"
+        );
+        self.rollouts.push(restored);
+        self.change(self.rollouts.len() - 1, rollout, reset, now);
+        Ok(())
+    }
+
+    fn begin(&mut self, rollout: &RolloutConfig, taken: &[&str], now: UnixMillis) {
+        let id = next_id(&rollout.name, taken);
+        let stored = Stored::begin(&self.config, rollout, &id, now);
+        let key = RolloutKey {
+            id,
+            name: rollout.name.as_str().into(),
+        };
+        tracing::info!(
+            rollout = rollout.name,
+            id = &*key.id,
+            warm_up_requests = rollout.policy.warm_up_requests,
+            stages = rollout.policy.stages.len(),
+            "rollout begins"
+        );
+        let live = Live::default();
+        self.rollouts
+            .push(Rollout::new(key, stored, 0, live, self.config_epoch, now));
+    }
+
+    /// Puts new rules in force for a rollout under way.
+    fn change(&mut self, place: usize, to: &RolloutConfig, reset: policy::Reset, now: UnixMillis) {
+        let config = Arc::clone(&self.config);
+        let Some(rollout) = self.rollouts.get_mut(place) else {
+            return;
+        };
+        let reset = match reset {
+            policy::Reset::None => Reset::None,
+            policy::Reset::Ledgers => Reset::Ledgers,
+            policy::Reset::Rollout => {
+                let id = next_id(&to.name, &[&rollout.key.id]);
+                rollout.restart_as(Arc::clone(&id));
+                Reset::Rollout { id: id.to_string() }
+            }
+        };
+        let before = &rollout.stored;
+        let step = adopt(
+            &before.policy,
+            &to.policy,
+            before.state.clone(),
+            &reset,
+            now,
+        );
+        rollout.stored = Stored {
+            canary: config.arms.canary.base_url.to_string(),
+            routes: super::restore::routes_of(&config),
+            policy: to.policy.clone(),
+            state: step.state,
+        };
+        rollout.is_dirty = true;
+        rollout.publish(now);
+        self.perform(place, step.effects, None);
+    }
+
+    /// A new configuration, or the faults of one that is not taken.
+    pub(super) fn reload(&mut self, reloaded: Reloaded) {
+        let now = UnixMillis::now();
+        let config = match reloaded {
+            Reloaded::Config(config, warnings) => {
+                for warning in warnings {
+                    tracing::warn!(%warning, "configuration");
+                }
+                *config
+            }
+            Reloaded::Rejected(faults) => {
+                let file = self
+                    .config_path
+                    .as_deref()
+                    .map(|path| path.display().to_string());
+                return self.reject(render_all(&faults, &file.unwrap_or_default()));
+            }
+            Reloaded::Unreadable(why) => return self.reject(why),
+        };
+        let targets = match targets_of(&config) {
+            Ok(targets) => targets,
+            Err(error) => return self.reject(error),
+        };
+        let changes = compare(&self.config, &config);
+        let config = keep_running_values(&self.config, config);
+        for line in &changes.lines {
+            tracing::info!(change = line, "configuration changed");
+        }
+        for key in &changes.restart_needed {
+            tracing::warn!(key, "this change needs a restart; the running value stays");
+        }
+        self.config = Arc::new(config);
+        self.targets = targets;
+        self.config_loaded_at = now;
+        self.config_error = None;
+        self.config_epoch += 1;
+        self.rearrange(&changes, now);
+        self.publish_plane();
+        tracing::info!(changes = changes.lines.len(), "configuration applied");
+    }
+
+    /// Brings the rollouts into the order of the new configuration; what it does not name any more stops.
+    fn rearrange(&mut self, changes: &Changes, now: UnixMillis) {
+        let config = Arc::clone(&self.config);
+        for change in changes
+            .rollouts
+            .iter()
+            .filter(|change| change.fate == Fate::Removed)
+        {
+            self.stop(&change.name, now);
+        }
+        for (place, to) in config.rollouts.iter().enumerate() {
+            let change = changes
+                .rollouts
+                .iter()
+                .find(|change| change.name == to.name);
+            match self
+                .rollouts
+                .iter()
+                .position(|known| *known.key.name == *to.name)
+            {
+                Some(old_place) => {
+                    let rollout = self.rollouts.remove(old_place);
+                    self.rollouts
+                        .insert(place.min(self.rollouts.len()), rollout);
+                    let reset = change.map_or(policy::Reset::None, |change| change.reset);
+                    self.change(place, to, reset, now);
+                }
+                None => {
+                    // Ids of earlier rollouts of this name are in the store; a time tells them apart.
+                    let earlier = format!("{}-{}", to.name, now.0 / 1_000);
+                    self.begin(to, &[&earlier], now);
+                    let last = self.rollouts.len() - 1;
+                    let begun = self.rollouts.remove(last);
+                    self.rollouts.insert(place.min(last), begun);
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, name: &str, now: UnixMillis) {
+        let Some(place) = self
+            .rollouts
+            .iter()
+            .position(|known| *known.key.name == *name)
+        else {
+            return;
+        };
+        if let Some(rollout) = self.rollouts.get_mut(place) {
+            let before = &rollout.stored;
+            let reason = "no longer in the configuration";
+            let step = stop(&before.policy, before.state.clone(), reason, now);
+            rollout.stored.state = step.state;
+            rollout.publish(now);
+            self.perform(place, step.effects, None);
+        }
+        drop(self.rollouts.remove(place));
+    }
+
+    fn reject(&mut self, message: String) {
+        tracing::error!(
+            alert = "config-rejected",
+            "the configuration was rejected, the one before stays in force\n{message}"
+        );
+        self.config_error = Some(message);
+    }
+}
+
+/// Prepares where both arms are.
+fn targets_of(config: &Config) -> Result<PerArm<Target>, String> {
+    let target = |arm: Arm| {
+        Target::new(config.arms.get(arm)).map_err(|error| format!("arms.{arm}: {error}"))
+    };
+    Ok(PerArm {
+        legacy: target(Arm::Legacy)?,
+        canary: target(Arm::Canary)?,
+    })
+}

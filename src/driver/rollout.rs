@@ -1,0 +1,248 @@
+//! One rollout in the driver's hands: its state, its evidence, its weight, and what is shown of it.
+//!
+//! All decisions are `controller::step`'s; this file carries evidence in and effects out.
+
+use std::sync::Arc;
+
+use super::incident::Incident;
+use super::live::Live;
+use super::restore::Stored;
+use crate::arm::Arm;
+use crate::clock::UnixMillis;
+use crate::controller::effect::{Decision, Effect};
+use crate::controller::evidence::{Cell, Collector};
+use crate::controller::step::{Event, Input, step};
+use crate::controller::view::{View, view};
+use crate::outcome::{Blame, Outcome};
+use crate::proxy::plane::RolloutPlane;
+use crate::sample::{Role, Sample};
+use crate::store::{CellRow, DecisionRow, RolloutKey, RolloutRow};
+use crate::weights::{self, Publisher, Reader};
+
+/// Refusals of the injected key in a row that mean that the account is the cause.
+const ACCOUNT_FAILURES: u32 = 3;
+
+/// What every look needs to know of the world.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings {
+    pub(super) now: UnixMillis,
+    pub(super) store_healthy: bool,
+}
+
+/// One rollout.
+#[derive(Debug)]
+pub(super) struct Rollout {
+    pub(super) key: RolloutKey,
+    /// Policy, state and what the canary was, as they are stored.
+    pub(super) stored: Stored,
+    /// The version that the store holds, or will once the commits under way are stored.
+    pub(super) version: i64,
+    pub(super) live: Live,
+    evidence: Collector,
+    incident: Incident,
+    account_failures: u32,
+    config_epoch: u32,
+    publisher: Publisher,
+    reader: Reader,
+    /// The state changed since it was last stored.
+    pub(super) is_dirty: bool,
+}
+
+/// What became of a look.
+pub(super) struct Looked {
+    pub(super) effects: Vec<Effect>,
+    pub(super) refusal: Option<String>,
+    pub(super) cells: Vec<CellRow>,
+}
+
+impl Rollout {
+    /// A rollout with its state. Publishes the state's weight.
+    pub(super) fn new(
+        key: RolloutKey,
+        stored: Stored,
+        version: i64,
+        live: Live,
+        config_epoch: u32,
+        now: UnixMillis,
+    ) -> Self {
+        let (publisher, reader) = weights::channel();
+        let snapshot = stored.state.snapshot();
+        publisher.publish(snapshot);
+        Self {
+            key,
+            stored,
+            version,
+            live,
+            evidence: Collector::new(now, snapshot.weight, config_epoch),
+            incident: Incident::default(),
+            account_failures: 0,
+            config_epoch,
+            publisher,
+            reader,
+            is_dirty: true,
+        }
+    }
+
+    /// What the data plane needs of it.
+    pub(super) fn plane(&self) -> RolloutPlane {
+        RolloutPlane {
+            rollout_id: self.key.id.to_string(),
+            weights: self.reader.clone(),
+        }
+    }
+
+    /// Takes a sample in; tells the event that it means for the controller, if any.
+    pub(super) fn record(
+        &mut self,
+        sample: &Sample,
+        cost_usd: Option<f64>,
+        now: UnixMillis,
+    ) -> Option<Event> {
+        self.live.record(sample, cost_usd, now);
+        self.incident.record(sample, now);
+        self.evidence.record(sample);
+        if sample.arm != Arm::Canary {
+            return None;
+        }
+        match sample.role {
+            Role::Probe if sample.outcome.is_evidence() => Some(Event::Probe {
+                ok: sample.outcome == Outcome::Ok,
+            }),
+            Role::Live => self.count_account_failure(sample),
+            _ => None,
+        }
+    }
+
+    fn count_account_failure(&mut self, sample: &Sample) -> Option<Event> {
+        if sample.outcome.blame() != Blame::Account {
+            // Only an accepted key ends the row: a timeout says nothing about it.
+            if sample.outcome == Outcome::Ok {
+                self.account_failures = 0;
+            }
+            return None;
+        }
+        self.account_failures += 1;
+        if self.account_failures < ACCOUNT_FAILURES {
+            return None;
+        }
+        self.account_failures = 0;
+        Some(Event::AccountFailure {
+            why: format!("{} ({})", sample.outcome, sample.status),
+        })
+    }
+
+    /// Lets the controller look at what there is, and publishes the weight that follows.
+    pub(super) fn look(&mut self, event: Option<Event>, around: Surroundings) -> Looked {
+        self.evidence.tick(around.now);
+        let closed = self.evidence.take_closed();
+        let incident = self.incident.words();
+        let input = Input {
+            closed: &closed,
+            open: self.evidence.open(),
+            event,
+            store_healthy: around.store_healthy,
+            legacy_breaker_open: false,
+            incident: incident.as_deref(),
+            canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
+        };
+        // A copy of some kilobytes a second, so that a panic in the core would leave the state whole.
+        let stepped = step(
+            &self.stored.policy,
+            self.stored.state.clone(),
+            &input,
+            around.now,
+        );
+        self.stored.state = stepped.state;
+        self.is_dirty |= !closed.is_empty() || !stepped.effects.is_empty();
+        self.publish(around.now);
+        for effect in &stepped.effects {
+            if matches!(effect, Effect::PermitProbe) {
+                self.publisher.permit_probe();
+            }
+        }
+        Looked {
+            effects: stepped.effects,
+            refusal: stepped.refusal,
+            cells: self.cell_rows(closed),
+        }
+    }
+
+    /// Publishes the weight of a state that holds. Evidence under another weight is another cell.
+    pub(super) fn publish(&mut self, now: UnixMillis) {
+        let snapshot = self.stored.state.snapshot();
+        if snapshot != self.reader.snapshot() {
+            self.publisher.publish(snapshot);
+            self.evidence
+                .switch(now, snapshot.weight, self.config_epoch);
+        }
+    }
+
+    /// Evidence of the configuration before is closed.
+    pub(super) fn begin_epoch(&mut self, config_epoch: u32, now: UnixMillis) {
+        self.config_epoch = config_epoch;
+        self.evidence
+            .switch(now, self.stored.state.snapshot().weight, config_epoch);
+    }
+
+    /// A rollout that starts anew under another id keeps its weight's channel, so that no worker reads a
+    /// weight that nobody writes.
+    pub(super) fn restart_as(&mut self, id: Arc<str>) {
+        self.key.id = id;
+        self.version = 0;
+        self.live = Live::default();
+        self.incident = Incident::default();
+    }
+
+    /// The rollout as people see it.
+    pub(super) fn view(&self, around: Surroundings) -> View {
+        let input = Input {
+            closed: &[],
+            open: self.evidence.open(),
+            event: None,
+            store_healthy: around.store_healthy,
+            legacy_breaker_open: false,
+            incident: None,
+            canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
+        };
+        view(&self.stored.policy, &self.stored.state, &input, around.now)
+    }
+
+    /// The row that stores `stored` on top of the current version.
+    pub(super) fn row(&self, stored: &Stored, now: UnixMillis) -> RolloutRow {
+        RolloutRow {
+            rollout_id: self.key.id.to_string(),
+            name: self.key.name.to_string(),
+            version: self.version,
+            state: stored.to_json(),
+            updated_at: now,
+        }
+    }
+
+    /// The row of a decision.
+    pub(super) fn decision_row(&self, decision: &Decision) -> DecisionRow {
+        DecisionRow {
+            rollout: self.key.name.to_string(),
+            rollout_id: self.key.id.to_string(),
+            at: decision.at,
+            kind: decision.kind.as_str().to_owned(),
+            weight_from: decision.weight_from,
+            weight_to: decision.weight_to,
+            stage: i64::try_from(decision.stage).unwrap_or(i64::MAX),
+            by: decision.by.as_str().to_owned(),
+            reason: decision.reason.clone(),
+            evidence: serde_json::to_value(decision.evidence).unwrap_or_default(),
+        }
+    }
+
+    fn cell_rows(&self, closed: Vec<Cell>) -> Vec<CellRow> {
+        closed
+            .into_iter()
+            .filter(|cell| !cell.is_empty())
+            .map(|cell| CellRow {
+                rollout_id: Arc::clone(&self.key.id),
+                block: cell.opened_at.0.div_euclid(60_000),
+                cell,
+            })
+            .collect()
+    }
+}

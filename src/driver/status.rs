@@ -1,0 +1,239 @@
+//! The shape of `GET /api/v1/status`: what the dashboard, the command line and scripts read.
+//!
+//! Plain data. Weights and rates are fractions (0.25 is 25%), times are RFC 3339 in UTC, `null` is
+//! "not known" and never 0.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::live::{Live, Percentiles, WINDOW_S};
+use super::rollout::{Rollout, Surroundings};
+use crate::arm::{Arm, PerArm};
+use crate::clock::UnixMillis;
+use crate::controller::view::GuardView;
+use crate::store::Health;
+
+/// The whole answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: &'static str,
+    /// Seconds since start.
+    pub uptime_s: u64,
+    /// Percentiles cover the last so many seconds.
+    pub window_s: u64,
+    /// The store.
+    pub store: StoreStatus,
+    /// The configuration.
+    pub config: ConfigStatus,
+    /// Every rollout, in order of matching.
+    pub rollouts: Vec<RolloutStatus>,
+}
+
+/// The store's health.
+#[derive(Debug, Clone, Serialize)]
+pub struct StoreStatus {
+    /// `sqlite`.
+    pub kind: &'static str,
+    /// False while writing fails; weights do not rise then.
+    pub healthy: bool,
+    /// Samples that were dropped because a queue was full.
+    pub dropped_samples: u64,
+    /// Why it is not healthy.
+    pub error: Option<String>,
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConfigStatus {
+    /// The file; `null` when built in.
+    pub path: Option<String>,
+    /// When what is in force was loaded.
+    pub loaded_at: String,
+    /// The faults of a newer file that was rejected.
+    pub error: Option<String>,
+}
+
+/// One rollout.
+#[derive(Debug, Clone, Serialize)]
+pub struct RolloutStatus {
+    /// Its name.
+    pub name: String,
+    /// Its id: changes when the migration starts anew.
+    pub id: String,
+    /// `warming-up`, `running`, `held`, `tripped`, `retreated`, `rolled-back`, `complete`, `stopped`.
+    pub state: &'static str,
+    /// Where on the ladder it is.
+    pub stage: StageStatus,
+    /// The effective share of the canary; 0 while tripped.
+    pub weight: f64,
+    /// Counts tries, from 1.
+    pub attempt: u32,
+    /// When something happens by itself next.
+    pub next_action_at: Option<String>,
+    /// Why it is where it is, for people.
+    pub reason: String,
+    /// One entry per guard.
+    pub guards: Vec<GuardStatus>,
+    /// The traffic of both arms.
+    pub arms: PerArm<ArmStatus>,
+}
+
+/// A rung of the ladder.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageStatus {
+    /// From 1.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+    /// The intended share.
+    pub weight: f64,
+    /// Since when.
+    pub since: String,
+}
+
+/// A guard's verdict with its numbers.
+#[derive(Debug, Clone, Serialize)]
+pub struct GuardStatus {
+    /// As in `[rollout.guards]`.
+    pub name: &'static str,
+    /// `harm`, `healthy`, `undecided`, `no-data`, `not-applicable`.
+    pub verdict: &'static str,
+    /// The canary's value: a fraction or milliseconds.
+    pub value: Option<f64>,
+    /// The limit it is held to now, in the same unit.
+    pub limit: Option<f64>,
+    /// Evidence of health in this stage; of harm, if that is the verdict.
+    pub evidence: f64,
+    /// What that evidence has to reach.
+    pub needed: f64,
+    /// About how many more canary requests that takes; `null` if none, or if it does not converge.
+    pub requests_needed: Option<u64>,
+}
+
+/// One arm's traffic in this rollout.
+#[derive(Debug, Clone, Serialize)]
+pub struct ArmStatus {
+    /// Live first attempts since the rollout id began.
+    pub requests: u64,
+    /// Of these, failed by the arm's fault.
+    pub errors: u64,
+    /// `errors / requests`; `null` without requests.
+    pub error_rate: Option<f64>,
+    /// Of these, answered with 429.
+    pub rate_limited: u64,
+    /// Failures that the other arm made good: no client saw them.
+    pub masked: u64,
+    /// Total times in the window.
+    pub latency_ms: Percentiles,
+    /// Times to the first token in the window.
+    pub ttft_ms: Percentiles,
+    /// Tokens since the rollout id began.
+    pub tokens: Tokens,
+    /// Cost since the rollout id began, of the requests whose model has a price; `null` if none has.
+    pub cost_usd: Option<f64>,
+    /// `null` until breakers exist in the data path.
+    pub breaker: Option<&'static str>,
+}
+
+/// Tokens in and out.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Tokens {
+    /// All input tokens.
+    pub input: u64,
+    /// All output tokens.
+    pub output: u64,
+}
+
+/// What a status is made of.
+pub(super) struct Parts<'a> {
+    pub(super) rollouts: &'a [Rollout],
+    pub(super) around: Surroundings,
+    pub(super) uptime_s: u64,
+    pub(super) health: &'a Health,
+    pub(super) dropped_in_queue: u64,
+    pub(super) config_path: Option<&'a Path>,
+    pub(super) config_loaded_at: UnixMillis,
+    pub(super) config_error: Option<&'a str>,
+}
+
+/// Builds the answer.
+pub(super) fn of(parts: &Parts<'_>) -> Status {
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: parts.uptime_s,
+        window_s: WINDOW_S,
+        store: StoreStatus {
+            kind: "sqlite",
+            healthy: parts.health.healthy,
+            dropped_samples: parts.health.dropped_samples + parts.dropped_in_queue,
+            error: parts.health.error.clone(),
+        },
+        config: ConfigStatus {
+            path: parts.config_path.map(|path| path.display().to_string()),
+            loaded_at: parts.config_loaded_at.to_string(),
+            error: parts.config_error.map(str::to_owned),
+        },
+        rollouts: parts
+            .rollouts
+            .iter()
+            .map(|rollout| rollout_of(rollout, parts.around))
+            .collect(),
+    }
+}
+
+fn rollout_of(rollout: &Rollout, around: Surroundings) -> RolloutStatus {
+    let view = rollout.view(around);
+    RolloutStatus {
+        name: rollout.key.name.to_string(),
+        id: rollout.key.id.to_string(),
+        state: view.state,
+        stage: StageStatus {
+            index: view.stage.index,
+            of: view.stage.of,
+            weight: view.stage.weight.fraction(),
+            since: view.stage.since.to_string(),
+        },
+        weight: view.weight.fraction(),
+        attempt: view.attempt,
+        next_action_at: view.next_action_at.map(|at| at.to_string()),
+        reason: view.reason,
+        guards: view.guards.iter().map(guard_of).collect(),
+        arms: PerArm::from_fn(|arm| arm_of(&rollout.live, arm, around.now)),
+    }
+}
+
+fn guard_of(view: &GuardView) -> GuardStatus {
+    GuardStatus {
+        name: view.name,
+        verdict: view.verdict.as_str(),
+        value: view.value,
+        limit: view.limit,
+        evidence: view.evidence,
+        needed: view.needed,
+        requests_needed: view.requests_needed,
+    }
+}
+
+fn arm_of(live: &Live, arm: Arm, now: UnixMillis) -> ArmStatus {
+    let totals = live.totals.get(arm);
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    let error_rate = (totals.requests > 0).then(|| totals.errors as f64 / totals.requests as f64);
+    let priced = totals.cost_usd > 0.0 || (totals.unpriced == 0 && totals.output_tokens > 0);
+    ArmStatus {
+        requests: totals.requests,
+        errors: totals.errors,
+        error_rate,
+        rate_limited: totals.rate_limited,
+        masked: totals.masked,
+        latency_ms: live.latency(arm, now),
+        ttft_ms: live.ttft(arm, now),
+        tokens: Tokens {
+            input: totals.input_tokens,
+            output: totals.output_tokens,
+        },
+        cost_usd: priced.then_some(totals.cost_usd),
+        breaker: None,
+    }
+}

@@ -1,0 +1,67 @@
+//! Judges a whole answer body: a status of 200 alone proves nothing.
+//!
+//! Pure. SDKs hand an error object, a page of HTML or an empty answer on as if they were answers; here
+//! they are what they are.
+#![deny(clippy::disallowed_methods)]
+
+use super::error::classify_status;
+use super::stream::Seen;
+use super::{Dialect, anthropic, json, openai};
+use crate::outcome::Outcome;
+use crate::sample::Usage;
+
+/// What a whole answer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainFacts {
+    /// Its class, as if cutover's own key had been sent; see [`super::with_clients_own_key`].
+    pub outcome: Outcome,
+    /// Tokens, if stated.
+    pub usage: Option<Usage>,
+}
+
+/// Judges a plain (non-stream) answer when its body is complete. A 2xx is judged by its body, any other
+/// status as [`classify_status`] does.
+#[must_use]
+pub fn read_plain(
+    dialect: Dialect,
+    status: u16,
+    content_type: Option<&str>,
+    body: &[u8],
+) -> PlainFacts {
+    if !(200..=299).contains(&status) {
+        return PlainFacts {
+            outcome: classify_status(Some(dialect), status, true, Some(body)),
+            usage: None,
+        };
+    }
+    let mut seen = Seen::default();
+    let is_page = content_type.is_some_and(|kind| kind.trim_start().starts_with("text/html"));
+    let whole = !is_page && read_body(dialect, body, &mut seen);
+    let outcome = match seen.error {
+        // There is no band within which it would be an event.
+        Some(Outcome::InBandError) => Outcome::SoftError,
+        Some(error) => error,
+        None if whole && (seen.content || seen.output || seen.finished) => Outcome::Ok,
+        None => Outcome::SoftError,
+    };
+    PlainFacts {
+        outcome,
+        usage: seen.usage,
+    }
+}
+
+/// False if the body is not one JSON object.
+fn read_body(dialect: Dialect, body: &[u8], seen: &mut Seen) -> bool {
+    match dialect {
+        Dialect::AnthropicMessages => anthropic::read_message(body, seen),
+        Dialect::OpenAiResponses => openai::read_response(body, seen),
+        Dialect::OpenAiChat | Dialect::OpenAiCompletions => openai::read_chunk(body, seen),
+        Dialect::OpenAiEmbeddings => {
+            seen.output = json::member(body, "data").is_some_and(json::is_set);
+            openai::read_chunk(body, seen)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,487 @@
+use proptest::prelude::*;
+
+use super::super::sse::EVENT_BYTES_MAX;
+use super::super::{error_event, with_clients_own_key};
+use super::Dialect::{
+    AnthropicMessages as Messages, OpenAiChat as Chat, OpenAiCompletions as Completions,
+    OpenAiResponses as Responses,
+};
+use super::*;
+
+const CHAT: &str = concat!(
+    "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}],\"usage\":null}\n\n",
+    "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hel\"},\"finish_reason\":null}],\"usage\":null,\"obfuscation\":\"xyz\"}\n\n",
+    "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"lo \u{e9}\u{1f600}\"},\"finish_reason\":null}],\"usage\":null}\n\n",
+    "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":null}\n\n",
+    "data: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2,\"total_tokens\":11,\"prompt_tokens_details\":{\"cached_tokens\":4}}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+const MESSAGES: &str = concat!(
+    "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg\",\"role\":\"assistant\",\"content\":[],\"stop_reason\":null,\"usage\":{\"input_tokens\":10,\"cache_creation_input_tokens\":3,\"cache_read_input_tokens\":100,\"output_tokens\":1}}}\n\n",
+    "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+    "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n",
+    "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+    "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"input_tokens\":0,\"output_tokens\":15}}\n\n",
+    "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+);
+
+const RESPONSES: &str = concat!(
+    "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"r\",\"status\":\"in_progress\",\"output\":[],\"usage\":null,\"error\":null}}\n\n",
+    "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":4,\"delta\":\"Hi\"}\n\n",
+    "event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":9,\"response\":{\"id\":\"r\",\"status\":\"completed\",\"error\":null,\"output\":[{\"type\":\"message\"}],\"usage\":{\"input_tokens\":37,\"input_tokens_details\":{\"cached_tokens\":7},\"output_tokens\":11}}}\n\n",
+);
+
+/// All that a watch can tell at the end of a stream.
+type Facts = (Outcome, bool, bool, Option<Usage>);
+
+fn watch<'a>(
+    dialect: Dialect,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    clean_end: bool,
+) -> Facts {
+    let mut watch = StreamWatch::new(dialect);
+    for chunk in chunks {
+        watch.feed(chunk);
+    }
+    let outcome = watch.finish(clean_end);
+    (
+        outcome,
+        watch.has_content(),
+        watch.is_terminated(),
+        watch.usage(),
+    )
+}
+
+const fn usage(input: u32, cached: u32, write: u32, output: u32) -> Option<Usage> {
+    Some(Usage {
+        input_tokens: input,
+        cached_input_tokens: cached,
+        cache_write_tokens: write,
+        output_tokens: output,
+    })
+}
+
+/// The stream gives these facts whole, byte by byte, and with every usual line end.
+fn check(dialect: Dialect, stream: &str, expected: Facts) {
+    for ending in ["\n", "\r\n", "\r"] {
+        let stream = stream.replace('\n', ending);
+        let bytes = stream.as_bytes();
+        assert_eq!(watch(dialect, [bytes], true), expected, "{stream}");
+        let single = watch(dialect, bytes.chunks(1), true);
+        assert_eq!(single, expected, "byte by byte: {stream}");
+        let sevens = watch(dialect, bytes.chunks(7), true);
+        assert_eq!(sevens, expected, "seven bytes each: {stream}");
+    }
+}
+
+#[test]
+fn whole_streams_are_ok_and_metered() {
+    check(Chat, CHAT, (Outcome::Ok, true, true, usage(9, 4, 0, 2)));
+    check(
+        Messages,
+        MESSAGES,
+        (Outcome::Ok, true, true, usage(113, 100, 3, 15)),
+    );
+    check(
+        Responses,
+        RESPONSES,
+        (Outcome::Ok, true, true, usage(37, 7, 0, 11)),
+    );
+    check(
+        Completions,
+        "data: {\"choices\":[{\"text\":\"\",\"finish_reason\":null}]}\n\ndata: {\"choices\":[{\"text\":\"Hi\",\"finish_reason\":\"length\"}]}\n\ndata: [DONE]\n\n",
+        (Outcome::Ok, true, true, None),
+    );
+}
+
+#[test]
+fn the_first_content_is_noticed_in_its_own_chunk() {
+    let cases = [
+        (Chat, CHAT, 1),
+        (Messages, MESSAGES, 3),
+        (Responses, RESPONSES, 1),
+    ];
+    for (dialect, stream, first) in cases {
+        let mut watch = StreamWatch::new(dialect);
+        for (at, event) in stream.split_inclusive("\n\n").enumerate() {
+            watch.feed(event.as_bytes());
+            assert_eq!(watch.has_content(), at >= first, "{event}");
+        }
+    }
+}
+
+#[test]
+fn content_is_what_a_reader_can_use() {
+    let chat = [
+        (r#"{"role":"assistant"}"#, false),
+        (r#"{"role":"assistant","content":null}"#, false),
+        (r#"{"content":""}"#, false),
+        (r#"{"content":" "}"#, true),
+        (r#"{"reasoning_content":"hm"}"#, true),
+        (r#"{"reasoning":"hm","content":""}"#, true),
+        (r#"{"refusal":"no"}"#, true),
+        (
+            r#"{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}"#,
+            false,
+        ),
+        (
+            r#"{"tool_calls":[{"function":{"arguments":"{\"a"}}]}"#,
+            true,
+        ),
+        (r#"{"function_call":{"arguments":"{"}}"#, true),
+        (r#"{"audio":{"id":"a","data":"AAAA"}}"#, true),
+        (r#"{"extra_content":{"thought_signature":"x"}}"#, false),
+    ];
+    for (delta, expected) in chat {
+        let event = format!("data:{{\"choices\":[{{\"delta\":{delta}}}]}}\n\n");
+        let mut watch = StreamWatch::new(Chat);
+        watch.feed(event.as_bytes());
+        assert_eq!(watch.has_content(), expected, "{delta}");
+    }
+    let messages = [
+        (r#"{"type":"text_delta","text":"x"}"#, true),
+        (r#"{"type":"thinking_delta","thinking":"x"}"#, true),
+        (r#"{"type":"thinking_delta","thinking":""}"#, false),
+        (r#"{"type":"signature_delta","signature":"EqQ="}"#, false),
+        (r#"{"type":"input_json_delta","partial_json":""}"#, false),
+        (r#"{"type":"input_json_delta","partial_json":"{"}"#, true),
+        (
+            r#"{"type":"citations_delta","citation":{"type":"c"}}"#,
+            true,
+        ),
+    ];
+    for (delta, expected) in messages {
+        let event = format!(
+            "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"delta\":{delta}}}\n\n"
+        );
+        let mut watch = StreamWatch::new(Messages);
+        watch.feed(event.as_bytes());
+        assert_eq!(watch.has_content(), expected, "{delta}");
+    }
+    for kind in [
+        "output_text",
+        "reasoning_text",
+        "reasoning_summary_text",
+        "function_call_arguments",
+        "refusal",
+        "custom_tool_call_input",
+        "code_interpreter_call_code",
+    ] {
+        let event = format!(
+            "event: response.{kind}.delta\ndata: {{\"type\":\"response.{kind}.delta\",\"delta\":\"x\"}}\n\n"
+        );
+        let mut watch = StreamWatch::new(Responses);
+        watch.feed(event.as_bytes());
+        assert!(watch.has_content(), "{kind}");
+    }
+}
+
+#[test]
+fn quirks_of_relays_do_no_harm() {
+    let cases = [
+        // Comments, blank lines, a byte-order mark, no space after the colon, other fields.
+        "\u{feff}: hello\n\nid: 7\nretry: 10\ndata:{\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n\n\n: OPENROUTER PROCESSING\n\ndata:{\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\ndata:[DONE]\n\n",
+        // No [DONE]; no blank line at the end.
+        "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\ndata: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}",
+        // Running totals in every chunk, finish_reason in every chunk.
+        "data: {\"choices\":[{\"delta\":{\"content\":\"x\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":0}}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"y\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\ndata: [DONE]\n\n",
+        // Several JSON texts in one event.
+        "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}{\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]} {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\ndata: [DONE]\n\n",
+        // One JSON text over several lines.
+        "data: {\"choices\":[{\"delta\":{\"content\":\"x\"},\ndata: \"finish_reason\":\"stop\"}],\ndata: \"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\ndata: [DONE]\n\n",
+        // The whole answer in one chunk, with spaces around colons.
+        "data: {\"choices\" : [{\"message\" : {\"content\":\"x\"}, \"finish_reason\" : \"stop\"}], \"usage\" : {\"prompt_tokens\":1,\"completion_tokens\":1}}\n\n",
+        // Usage beside a choice, then a last chunk without choices or finish reason; words in the text.
+        "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"usage\\\":{} \\\"error\\\":1\"}}],\"error\":null}\n\ndata: {\"choices\":[{\"delta\":{}}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\ndata: {\"id\":\"c\"}\n\ndata: [DONE]\n\n",
+    ];
+    for stream in cases {
+        check(Chat, stream, (Outcome::Ok, true, true, usage(1, 0, 0, 1)));
+    }
+    let nameless: String = RESPONSES
+        .lines()
+        .filter(|line| !line.starts_with("event:"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    check(
+        Responses,
+        &nameless,
+        (Outcome::Ok, true, true, usage(37, 7, 0, 11)),
+    );
+}
+
+#[test]
+fn a_messages_stream_without_event_names_is_metered_but_no_answer() {
+    let nameless: String = MESSAGES
+        .lines()
+        .filter(|line| !line.starts_with("event:"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let facts = (Outcome::SoftError, true, true, usage(113, 100, 3, 15));
+    check(Messages, &nameless, facts);
+    let stray = format!("{MESSAGES}data: [DONE]\n\n");
+    check(
+        Messages,
+        &stray,
+        (Outcome::Ok, true, true, usage(113, 100, 3, 15)),
+    );
+}
+
+#[test]
+fn streams_that_end_early_are_no_success() {
+    let up_to = |stream: &str, events: usize| -> String {
+        stream.split_inclusive("\n\n").take(events).collect()
+    };
+    let cases = [
+        (Chat, String::new(), Outcome::SoftError),
+        (Chat, ": ping\n\n".to_owned(), Outcome::SoftError),
+        (Chat, up_to(CHAT, 1), Outcome::SoftError),
+        (Chat, up_to(CHAT, 3), Outcome::Truncated),
+        (Chat, up_to(CHAT, 4), Outcome::Ok),
+        (
+            Chat,
+            up_to(CHAT, 3) + "data: {\"choices\":[{\"delta\":{\"con",
+            Outcome::Truncated,
+        ),
+        (Chat, up_to(CHAT, 1) + "data: [DONE]\n\n", Outcome::SoftError),
+        (
+            Chat,
+            up_to(CHAT, 1) + "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+            Outcome::Ok,
+        ),
+        (
+            Chat,
+            up_to(CHAT, 3) + "data: {\"choices\":[{\"del\n\n" + &up_to(CHAT, 6),
+            Outcome::SoftError,
+        ),
+        (Messages, up_to(MESSAGES, 2), Outcome::SoftError),
+        (Messages, up_to(MESSAGES, 5), Outcome::Truncated),
+        (Messages, up_to(MESSAGES, 6), Outcome::Ok),
+        (Responses, up_to(RESPONSES, 1), Outcome::SoftError),
+        (Responses, up_to(RESPONSES, 2), Outcome::Truncated),
+        (
+            Responses,
+            "event: response.incomplete\ndata: {\"type\":\"response.incomplete\",\"response\":{\"status\":\"incomplete\",\"output\":[]}}\n\n".to_owned(),
+            Outcome::Ok,
+        ),
+        (
+            Responses,
+            "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\"output\":[]}}\n\n".to_owned(),
+            Outcome::SoftError,
+        ),
+    ];
+    for (dialect, stream, expected) in cases {
+        for size in [1, 7, stream.len().max(1)] {
+            let (outcome, ..) = watch(dialect, stream.as_bytes().chunks(size), true);
+            assert_eq!(outcome, expected, "{stream}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_connection_is_a_reset_unless_the_end_had_come() {
+    for (dialect, stream) in [(Chat, CHAT), (Messages, MESSAGES), (Responses, RESPONSES)] {
+        let (outcome, ..) = watch(dialect, [stream.as_bytes()], false);
+        assert_eq!(outcome, Outcome::Ok);
+        let last = stream.trim_end().rfind("\n\n").unwrap();
+        let (outcome, ..) = watch(dialect, [&stream.as_bytes()[..last]], false);
+        assert_eq!(outcome, Outcome::Reset);
+    }
+}
+
+#[test]
+fn errors_inside_a_stream_are_classified() {
+    let chat = |error: &str| format!("data: {{\"error\":{error}}}\n\n");
+    let cases = [
+        (Chat, chat(r#"{"message":"boom","type":"server_error"}"#), Outcome::InBandError),
+        (Chat, chat(r#""boom""#), Outcome::InBandError),
+        (Chat, chat(r#"{"code":429,"message":"slow"}"#), Outcome::RateLimited),
+        (Chat, chat(r#"{"code":502,"message":"bad gateway"}"#), Outcome::InBandError),
+        (Chat, chat(r#"{"code":"insufficient_quota","message":"x"}"#), Outcome::Quota),
+        (Chat, chat(r#"{"code":402,"message":"requires more credits"}"#), Outcome::Quota),
+        (Chat, chat(r#"{"code":"context_length_exceeded","type":"invalid_request_error"}"#), Outcome::ClientError),
+        (Chat, chat(r#"{"code":"model_not_found"}"#), Outcome::Parity),
+        (Chat, "data: {\"choices\":[{\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}]}\n\n".to_owned(), Outcome::InBandError),
+        (Chat, "data: {\"object\":\"error\",\"message\":\"x\",\"code\":500}\n\n".to_owned(), Outcome::InBandError),
+        (Chat, "event: error\ndata: oops\n\n".to_owned(), Outcome::InBandError),
+        (
+            Messages,
+            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n".to_owned(),
+            Outcome::InBandError,
+        ),
+        (
+            Messages,
+            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"x\"}}\n\n".to_owned(),
+            Outcome::RateLimited,
+        ),
+        (
+            Messages,
+            "data: {\"error\":{\"type\":\"authentication_error\"}}\n\n".to_owned(),
+            Outcome::Auth,
+        ),
+        (
+            Responses,
+            "event: error\ndata: {\"type\":\"error\",\"code\":\"insufficient_quota\",\"message\":\"x\",\"param\":null}\n\n".to_owned(),
+            Outcome::Quota,
+        ),
+        (
+            Responses,
+            "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"x\"},\"usage\":null}}\n\n".to_owned(),
+            Outcome::RateLimited,
+        ),
+        (
+            Responses,
+            "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"server_error\"},\"usage\":{\"input_tokens\":1,\"output_tokens\":0}}}\n\n".to_owned(),
+            Outcome::InBandError,
+        ),
+    ];
+    for (dialect, event, expected) in cases {
+        let before = match dialect {
+            Messages => MESSAGES,
+            Responses => RESPONSES,
+            _ => CHAT,
+        };
+        let (begun, _) = before.split_at(before.find("\n\n").unwrap() + 2);
+        for stream in [format!("{begun}{event}"), event] {
+            let mut watch = StreamWatch::new(dialect);
+            watch.feed(stream.as_bytes());
+            let error = watch.error().map(|error| error.outcome);
+            assert_eq!(error, Some(expected), "{stream}");
+            assert_eq!(watch.finish(true), expected, "{stream}");
+        }
+    }
+    assert_eq!(with_clients_own_key(Outcome::Quota), Outcome::ClientError);
+}
+
+#[test]
+fn our_own_error_event_is_seen_as_one_even_within_a_broken_line() {
+    for (dialect, stream) in [(Chat, CHAT), (Messages, MESSAGES), (Responses, RESPONSES)] {
+        let event = error_event(dialect, "the provider's stream ended \"early\"");
+        for cut in [stream.find("\n\n").unwrap() + 2, stream.len() / 2] {
+            let mut watch = StreamWatch::new(dialect);
+            watch.feed(&stream.as_bytes()[..cut]);
+            watch.feed(&event);
+            let error = watch.error().map(|error| error.outcome);
+            assert_eq!(
+                error,
+                Some(Outcome::InBandError),
+                "{dialect:?} cut at {cut}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_event_too_long_to_read_harms_nothing_after_it() {
+    for extra in [0, 1, 100_000] {
+        let text = "x".repeat(EVENT_BYTES_MAX + extra);
+        let stream =
+            format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n{CHAT}");
+        for size in [1000, 65_536, stream.len()] {
+            let mut watch = StreamWatch::new(Chat);
+            for chunk in stream.as_bytes().chunks(size) {
+                watch.feed(chunk);
+                assert!(watch.scanner.held_bytes() <= 4 * EVENT_BYTES_MAX);
+            }
+            assert!(watch.has_content());
+            assert_eq!(watch.unread_events(), 1);
+            assert_eq!(watch.usage(), usage(9, 4, 0, 2));
+            assert_eq!(watch.finish(true), Outcome::Ok);
+            assert!(watch.scanner.held_bytes() <= 64 * 1024);
+        }
+    }
+    let image = "x".repeat(2 * EVENT_BYTES_MAX);
+    let stream = format!(
+        "event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{{\"output\":[\"{image}\"]}}}}\n\n"
+    );
+    let (outcome, ..) = watch(Responses, stream.as_bytes().chunks(5000), true);
+    assert_eq!(
+        outcome,
+        Outcome::Ok,
+        "the name alone says that it is complete"
+    );
+}
+
+#[test]
+fn a_watch_is_small_and_holds_nothing_between_whole_events() {
+    assert!(size_of::<StreamWatch>() < 300);
+    let mut watch = StreamWatch::new(Chat);
+    for event in CHAT.split_inclusive("\n\n") {
+        watch.feed(event.as_bytes());
+        assert_eq!(watch.scanner.held_bytes(), 0);
+    }
+}
+
+fn any_dialect() -> impl Strategy<Value = Dialect> {
+    prop_oneof![
+        Just(Chat),
+        Just(Completions),
+        Just(Messages),
+        Just(Responses)
+    ]
+}
+
+/// Lines as providers and their breakage make them.
+fn any_stream() -> impl Strategy<Value = Vec<u8>> {
+    let events: Vec<String> = [CHAT, MESSAGES, RESPONSES]
+        .iter()
+        .flat_map(|stream| stream.split_inclusive('\n').map(str::to_owned))
+        .chain(
+            [
+                "\u{feff}",
+                "data:",
+                "data: {\"error\":{}}\r\n\r\n",
+                "event: error\r",
+                "\r\n",
+                "\r",
+                "\n",
+                ":",
+                "data",
+                "data: [DONE]\r\r",
+                "data: {\"a\":1}{\"usage\":{\"prompt_tokens\":3}}\n\n",
+                "data: \"error\"\n\n",
+                "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
+            ]
+            .map(str::to_owned),
+        )
+        .collect();
+    let piece = prop_oneof![
+        8 => prop::sample::select(events).prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..20),
+    ];
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_split_gives_the_same_facts(
+        dialect in any_dialect(),
+        stream in any_stream(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        clean_end in any::<bool>(),
+    ) {
+        let whole = watch(dialect, [stream.as_slice()], clean_end);
+        prop_assert_eq!(whole, watch(dialect, stream.chunks(1), clean_end));
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        let chunks = cuts.windows(2).map(|pair| &stream[pair[0]..pair[1]]);
+        prop_assert_eq!(whole, watch(dialect, chunks, clean_end));
+    }
+
+    #[test]
+    fn no_bytes_at_all_make_it_panic(
+        dialect in any_dialect(),
+        chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
+    ) {
+        let mut watch = StreamWatch::new(dialect);
+        let mut sum = 0;
+        for chunk in &chunks {
+            watch.feed(chunk);
+            sum += chunk.len();
+            prop_assert!(watch.scanner.held_bytes() <= 4 * sum + 64);
+        }
+        prop_assert!(Outcome::ALL.contains(&watch.finish(true)));
+    }
+}

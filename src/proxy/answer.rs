@@ -1,0 +1,261 @@
+//! The answer's body on its way to the client: passed chunk by chunk, metered, within time limits.
+//!
+//! An upstream that breaks off becomes an error of this body, which makes hyper break the client's
+//! connection: a truncated answer never looks complete (invariant 6).
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use crate::meter::Meter;
+use crate::outcome::Outcome;
+use crate::upstream::pool::{Connection, Pool};
+
+/// What cutover answers with.
+#[derive(Debug)]
+pub enum Answer {
+    /// An answer of cutover's own.
+    Own(Bytes),
+    /// An arm's answer. Boxed, because most of the time no answer is under way.
+    Live(Box<LiveBody>),
+}
+
+/// The body of an arm's answer.
+#[derive(Debug)]
+pub struct LiveBody {
+    /// Chunks that were metered already and wait to be passed on.
+    held: VecDeque<Bytes>,
+    incoming: Incoming,
+    /// Goes back to the pool at the end of the body.
+    connection: Option<Connection>,
+    pool: Rc<Pool>,
+    meter: Meter,
+    limits: BodyLimits,
+    last_chunk_at: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    ended: Option<Outcome>,
+}
+
+/// Time limits of a body.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// Between two chunks.
+    pub idle: Duration,
+    /// When the whole answer must be there.
+    pub total_at: Option<Instant>,
+}
+
+/// Why an answer breaks off.
+#[derive(Debug)]
+pub struct BrokenOff(Outcome);
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the upstream's answer broke off: {}", self.0)
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+impl From<Infallible> for BrokenOff {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl LiveBody {
+    /// Takes over the body of an answer whose head has arrived.
+    #[must_use]
+    pub fn new(
+        incoming: Incoming,
+        connection: Connection,
+        pool: Rc<Pool>,
+        meter: Meter,
+        limits: BodyLimits,
+    ) -> Self {
+        let mut body = Self {
+            held: VecDeque::new(),
+            incoming,
+            connection: Some(connection),
+            pool,
+            meter,
+            limits,
+            last_chunk_at: Instant::now(),
+            timer: None,
+            ended: None,
+        };
+        if body.incoming.is_end_stream() {
+            body.end();
+        }
+        body
+    }
+
+    /// The attempt's meter.
+    pub const fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+
+    /// How the attempt ended, once it has.
+    #[must_use]
+    pub const fn ended(&self) -> Option<Outcome> {
+        self.ended
+    }
+
+    /// Reads one more chunk and holds it back. `Ok(false)` at the end of the body.
+    ///
+    /// Dropping the future loses nothing: a chunk is held before it resolves.
+    ///
+    /// # Errors
+    /// With the outcome if the answer broke off.
+    pub async fn hold_next(&mut self) -> Result<bool, Outcome> {
+        let next = poll_fn(|cx| self.poll_chunk(cx)).await;
+        match next {
+            None => Ok(false),
+            Some(Ok(chunk)) => {
+                self.held.push_back(chunk);
+                Ok(true)
+            }
+            Some(Err(outcome)) => Err(outcome),
+        }
+    }
+
+    /// Ends the attempt by what was seen so far, without the rest of its body.
+    pub fn give_up(&mut self) -> Outcome {
+        let outcome = self.meter.end();
+        self.ended = Some(outcome);
+        self.connection = None;
+        outcome
+    }
+
+    /// Bytes that are held back.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held.iter().map(Bytes::len).sum()
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Outcome>>> {
+        if self.ended.is_some() {
+            return Poll::Ready(None);
+        }
+        loop {
+            let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    let outcome = ready!(self.poll_limits(cx));
+                    return Poll::Ready(Some(Err(self.break_off(outcome))));
+                }
+            };
+            match frame {
+                None => {
+                    self.end();
+                    return Poll::Ready(None);
+                }
+                Some(Err(_)) => return Poll::Ready(Some(Err(self.break_off(Outcome::Reset)))),
+                Some(Ok(frame)) => {
+                    // Trailers end here: no client of these APIs knows any.
+                    let Ok(chunk) = frame.into_data() else {
+                        continue;
+                    };
+                    self.last_chunk_at = Instant::now();
+                    self.meter.chunk(&chunk);
+                    if self.incoming.is_end_stream() {
+                        self.end();
+                    }
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
+            }
+        }
+    }
+
+    /// Resolves with the outcome of the limit that has passed.
+    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        loop {
+            let idle_at = self.last_chunk_at + self.limits.idle;
+            let (at, outcome) = match self.limits.total_at {
+                Some(total_at) if total_at < idle_at => (total_at, Outcome::TimeoutTotal),
+                _ => (idle_at, Outcome::TimeoutIdle),
+            };
+            // One timer for the whole body: it is moved only when it fires, not at every chunk.
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= at {
+                return Poll::Ready(outcome);
+            }
+            timer.as_mut().reset(at);
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = Some(self.meter.end());
+        if let Some(connection) = self.connection.take() {
+            self.pool.put_back(connection);
+        }
+    }
+
+    fn break_off(&mut self, outcome: Outcome) -> Outcome {
+        self.meter.fail(outcome);
+        self.ended = Some(outcome);
+        self.connection = None;
+        outcome
+    }
+
+    fn is_over(&self) -> bool {
+        self.held.is_empty() && self.ended.is_some()
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.get_mut() {
+            Self::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Live(body) => {
+                if let Some(chunk) = body.held.pop_front() {
+                    return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                }
+                let chunk = ready!(body.poll_chunk(cx));
+                Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data).map_err(BrokenOff)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_empty(),
+            Self::Live(body) => body.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Live(body) if body.ended.is_some() => {
+                SizeHint::with_exact(body.held_bytes() as u64)
+            }
+            Self::Live(body) => body
+                .incoming
+                .size_hint()
+                .exact()
+                .map_or_else(SizeHint::default, |rest| {
+                    SizeHint::with_exact(rest + body.held_bytes() as u64)
+                }),
+        }
+    }
+}

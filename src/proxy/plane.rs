@@ -1,0 +1,174 @@
+//! What the data plane knows of the world: one immutable value per configuration and rollout state.
+//!
+//! The driver publishes a [`Plane`]; each worker turns it into a [`WorkerPlane`] of its own, so that a
+//! request reads nothing that another thread writes, apart from the weights (one atomic word each).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use rand::rngs::SmallRng;
+
+use super::assign;
+use super::rewrite::ArmRewrite;
+use crate::arm::PerArm;
+use crate::config::{ArmConfig, Config, RolloutConfig};
+use crate::recorder::SampleSink;
+use crate::upstream::pool::Pool;
+use crate::upstream::target::Target;
+use crate::weights;
+
+/// What the driver publishes to every worker, whole, whenever the configuration or a rollout's id changes.
+#[derive(Debug)]
+pub struct Plane {
+    /// Counts published planes; samples carry it.
+    pub config_epoch: u32,
+    /// The configuration that is in force.
+    pub config: Arc<Config>,
+    /// Where the arms are.
+    pub targets: PerArm<Target>,
+    /// One for each of `config.rollouts`, in the same order.
+    pub rollouts: Vec<RolloutPlane>,
+}
+
+/// The data plane's view of one rollout.
+#[derive(Debug, Clone)]
+pub struct RolloutPlane {
+    /// Identifies the rollout, and salts its buckets.
+    pub rollout_id: String,
+    /// Its weight, live.
+    pub weights: weights::Reader,
+}
+
+/// One worker's own copy of a [`Plane`], with everything prepared that a request needs.
+#[derive(Debug)]
+pub struct WorkerPlane {
+    /// See [`Plane::config_epoch`].
+    pub config_epoch: u32,
+    /// The worker's own copy of the configuration.
+    pub config: Config,
+    /// How to reach the arms.
+    pub arms: PerArm<ArmPlane>,
+    /// The rollouts in order of matching.
+    pub rollouts: Vec<WorkerRollout>,
+}
+
+/// One arm as a worker uses it.
+#[derive(Debug)]
+pub struct ArmPlane {
+    /// How requests are rewritten.
+    pub rewrite: ArmRewrite,
+    /// Open connections; kept over reloads that leave the address alone.
+    pub pool: Rc<Pool>,
+}
+
+/// One rollout as a worker uses it.
+#[derive(Debug)]
+pub struct WorkerRollout {
+    /// Salt of its buckets.
+    pub salt: u64,
+    /// Its name, ready to be sent.
+    pub name: HeaderValue,
+    /// Its weight, live.
+    pub weights: weights::Reader,
+}
+
+/// One worker: the only owner of what its requests share.
+#[derive(Debug)]
+pub struct Worker {
+    plane: RefCell<Rc<WorkerPlane>>,
+    /// Where samples go.
+    pub samples: SampleSink,
+    /// Draws for requests without a sticky key.
+    pub rng: RefCell<SmallRng>,
+    /// Set once the daemon shuts down.
+    pub draining: Cell<bool>,
+}
+
+impl WorkerPlane {
+    /// Prepares a worker's copy; pools of `before` live on where the arm's address is the same.
+    ///
+    /// # Errors
+    /// If a value of the configuration cannot stand in a header.
+    pub fn new(plane: &Plane, before: Option<&Self>) -> Result<Self, String> {
+        let arm = |config: &ArmConfig, target: &Target, before: Option<(&ArmConfig, &ArmPlane)>| {
+            let pool = match before {
+                Some((old, arm)) if same_place(old, config) => Rc::clone(&arm.pool),
+                _ => Rc::new(Pool::new(target.clone())),
+            };
+            Ok::<_, String>(ArmPlane {
+                rewrite: ArmRewrite::new(config)?,
+                pool,
+            })
+        };
+        let config = Config::clone(&plane.config);
+        let old = |which: fn(&Self) -> (&ArmConfig, &ArmPlane)| before.map(which);
+        let arms = PerArm {
+            legacy: arm(
+                &config.arms.legacy,
+                &plane.targets.legacy,
+                old(|b| (&b.config.arms.legacy, &b.arms.legacy)),
+            )?,
+            canary: arm(
+                &config.arms.canary,
+                &plane.targets.canary,
+                old(|b| (&b.config.arms.canary, &b.arms.canary)),
+            )?,
+        };
+        let rollouts = plane
+            .rollouts
+            .iter()
+            .zip(&config.rollouts)
+            .map(|(rollout, config)| WorkerRollout::new(rollout, config))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            config_epoch: plane.config_epoch,
+            config,
+            arms,
+            rollouts,
+        })
+    }
+}
+
+fn same_place(a: &ArmConfig, b: &ArmConfig) -> bool {
+    a.base_url.scheme == b.base_url.scheme
+        && a.base_url.authority == b.base_url.authority
+        && a.ca_file == b.ca_file
+}
+
+impl WorkerRollout {
+    fn new(rollout: &RolloutPlane, config: &RolloutConfig) -> Result<Self, String> {
+        let name = HeaderValue::from_str(&config.name)
+            .map_err(|_| format!("rollout {} cannot stand in a header", config.name))?;
+        Ok(Self {
+            salt: assign::salt_of(&rollout.rollout_id),
+            name,
+            weights: rollout.weights.clone(),
+        })
+    }
+}
+
+impl Worker {
+    /// A worker with its first plane.
+    #[must_use]
+    pub fn new(plane: WorkerPlane, samples: SampleSink) -> Self {
+        Self {
+            plane: RefCell::new(Rc::new(plane)),
+            samples,
+            rng: RefCell::new(rand::make_rng()),
+            draining: Cell::new(false),
+        }
+    }
+
+    /// The plane that a new request uses to its end.
+    #[must_use]
+    pub fn plane(&self) -> Rc<WorkerPlane> {
+        Rc::clone(&self.plane.borrow())
+    }
+
+    /// Puts a new plane in force for the requests that follow.
+    pub fn replace_plane(&self, plane: WorkerPlane) {
+        drop(self.plane.replace(Rc::new(plane)));
+    }
+}

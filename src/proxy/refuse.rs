@@ -1,0 +1,106 @@
+//! Requests that are turned away before any arm sees them, and answers of cutover's own.
+//!
+//! What hyper lets through but a strict proxy must not: no or several `Host`, transfer codings that
+//! would be lost, tunnels. Every refusal is an error body in the client's dialect.
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::answer::Answer;
+use crate::config::ProxyConfig;
+use crate::llm::{self, Dialect};
+use crate::outcome::Outcome;
+
+/// Why cutover answered by itself.
+const X_CUTOVER_ERROR: HeaderName = HeaderName::from_static("x-cutover-error");
+
+/// An error answer of cutover's own.
+#[must_use]
+pub fn answer(
+    dialect: Option<Dialect>,
+    status: StatusCode,
+    kind: &'static str,
+    message: &str,
+) -> Response<Answer> {
+    let body = llm::error_body(dialect, status.as_u16(), kind, message);
+    let mut response = Response::new(Answer::Own(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(X_CUTOVER_ERROR, HeaderValue::from_static(kind));
+    response
+}
+
+/// The answer when no arm gave one.
+#[must_use]
+pub fn unanswered(dialect: Option<Dialect>, outcome: Outcome) -> Response<Answer> {
+    let status = match outcome {
+        Outcome::TimeoutConnect
+        | Outcome::TimeoutFirstByte
+        | Outcome::TimeoutIdle
+        | Outcome::TimeoutTotal => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_GATEWAY,
+    };
+    answer(
+        dialect,
+        status,
+        outcome.as_str(),
+        "the provider gave no answer",
+    )
+}
+
+/// Checks what can be told from the head alone.
+///
+/// # Errors
+/// With the answer for a request that must not go on.
+pub fn check_head(
+    request: &Request<Incoming>,
+    dialect: Option<Dialect>,
+    config: &ProxyConfig,
+) -> Result<(), Box<Response<Answer>>> {
+    let refused = |status, kind, message| Err(Box::new(answer(dialect, status, kind, message)));
+    let headers = request.headers();
+    if headers.get_all(header::HOST).iter().count() != 1 {
+        return refused(
+            StatusCode::BAD_REQUEST,
+            "bad-host",
+            "exactly one Host header is needed",
+        );
+    }
+    if *request.method() == Method::CONNECT {
+        return refused(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "no-tunnels",
+            "CONNECT is not served",
+        );
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let only_chunked = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    if !only_chunked {
+        let message = "the only transfer coding that is served is chunked";
+        return refused(
+            StatusCode::NOT_IMPLEMENTED,
+            "bad-transfer-encoding",
+            message,
+        );
+    }
+    if hyper::body::Body::size_hint(request.body()).lower() > config.max_body_bytes {
+        return refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body-too-large",
+            BODY_TOO_LARGE,
+        );
+    }
+    Ok(())
+}
+
+/// Said when a body is larger than `max-body`.
+pub const BODY_TOO_LARGE: &str = "the request body is larger than proxy.max-body";

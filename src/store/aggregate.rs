@@ -1,0 +1,164 @@
+//! Turns a batch of attempts into the counts that are added to the store: per slot, per arm, per bucket.
+//!
+//! Pure. Only live first attempts are counted, so that the counts say what clients met; a rescue shows
+//! as one masked failure of the arm that it made up for.
+#![deny(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{AttemptRow, RolloutKey};
+use crate::arm::Arm;
+use crate::outcome::Outcome;
+use crate::sample::{Role, Sample};
+use crate::sketch::bucket_of;
+
+/// Width of a slot.
+pub(super) const SLOT_MS: i64 = 60_000;
+
+/// Live traffic of one arm: cumulative per rollout id, or of one slot.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Totals {
+    /// First attempts of all assigned requests, whatever became of them.
+    pub requests: u64,
+    /// Of these, failed by the arm's fault.
+    pub errors: u64,
+    /// Of these, answered with 429.
+    pub rate_limited: u64,
+    /// Of these, answered with another 4xx that the client is blamed for.
+    pub rejected: u64,
+    /// Of these, given up by the client.
+    pub client_gone: u64,
+    /// Failures of this arm that the other arm made good.
+    pub masked: u64,
+    /// Input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Input tokens read from a prompt cache.
+    pub cached_input_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// What the priced requests cost, in US dollars.
+    pub cost_usd: f64,
+    /// Requests whose answer stated tokens but whose model has no price.
+    pub unpriced: u64,
+}
+
+impl Totals {
+    /// Counts one live first attempt.
+    pub fn count(&mut self, sample: &Sample, cost_usd: Option<f64>) {
+        self.requests += 1;
+        self.errors += u64::from(sample.outcome.is_error());
+        self.rate_limited += u64::from(sample.outcome == Outcome::RateLimited);
+        self.rejected += u64::from(sample.outcome == Outcome::ClientError);
+        self.client_gone += u64::from(sample.outcome == Outcome::ClientGone);
+        if let Some(usage) = sample.usage {
+            self.input_tokens += u64::from(usage.input_tokens);
+            self.cached_input_tokens += u64::from(usage.cached_input_tokens);
+            self.output_tokens += u64::from(usage.output_tokens);
+            self.unpriced += u64::from(cost_usd.is_none());
+        }
+        self.cost_usd += cost_usd.unwrap_or(0.0);
+    }
+
+    /// Adds all counts of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.rate_limited += other.rate_limited;
+        self.rejected += other.rejected;
+        self.client_gone += other.client_gone;
+        self.masked += other.masked;
+        self.input_tokens += other.input_tokens;
+        self.cached_input_tokens += other.cached_input_tokens;
+        self.output_tokens += other.output_tokens;
+        self.cost_usd += other.cost_usd;
+        self.unpriced += other.unpriced;
+    }
+}
+
+/// What a bucket counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Metric {
+    Latency,
+    Ttft,
+}
+
+impl Metric {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Latency => "latency",
+            Self::Ttft => "ttft",
+        }
+    }
+}
+
+/// Counts to be added to the store.
+#[derive(Debug, Default)]
+pub(super) struct Aggregates {
+    /// (slot, rollout, arm, stage) -> counts.
+    pub(super) slots: BTreeMap<(i64, RolloutKey, Arm, u16), Totals>,
+    /// (slot, rollout id, arm, metric, bucket) -> count.
+    pub(super) buckets: BTreeMap<(i64, Arc<str>, Arm, Metric, i16), u64>,
+}
+
+impl Aggregates {
+    /// Counts a batch.
+    pub(super) fn of(attempts: &[AttemptRow]) -> Self {
+        let mut aggregates = Self::default();
+        for row in attempts {
+            if let Some(rollout) = &row.rollout {
+                aggregates.count(row, rollout);
+            }
+        }
+        aggregates
+    }
+
+    fn count(&mut self, row: &AttemptRow, rollout: &RolloutKey) {
+        let sample = &row.sample;
+        let slot = sample.started_at.0.div_euclid(SLOT_MS) * SLOT_MS;
+        let key_of = |arm| (slot, rollout.clone(), arm, sample.stage);
+        if sample.masks_a_failure() {
+            let failed = key_of(sample.arm.other());
+            self.slots.entry(failed).or_default().masked += 1;
+        }
+        if sample.role != Role::Live || sample.attempt != 1 {
+            return;
+        }
+        let totals = self.slots.entry(key_of(sample.arm)).or_default();
+        totals.count(sample, row.price());
+        if sample.outcome != Outcome::Ok {
+            return;
+        }
+        let mut bucket = |metric, time_ms| {
+            let key = (
+                slot,
+                Arc::clone(&rollout.id),
+                sample.arm,
+                metric,
+                bucket_of(time_ms),
+            );
+            *self.buckets.entry(key).or_insert(0) += 1;
+        };
+        bucket(Metric::Latency, micros_to_ms(sample.latency_us));
+        if let Some(ttft_us) = sample.ttft_us {
+            bucket(Metric::Ttft, micros_to_ms(ttft_us));
+        }
+    }
+
+    /// The counts of the whole batch per rollout and arm.
+    pub(super) fn totals(&self) -> BTreeMap<(&RolloutKey, Arm), Totals> {
+        let mut totals: BTreeMap<_, Totals> = BTreeMap::new();
+        for ((_, rollout, arm, _), counts) in &self.slots {
+            totals.entry((rollout, *arm)).or_default().merge(counts);
+        }
+        totals
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "times below 285 years are exact"
+)]
+pub(super) fn micros_to_ms(micros: u64) -> f64 {
+    micros as f64 / 1_000.0
+}

@@ -1,0 +1,315 @@
+//! Keeps the file small: old rows go, old counts and cells become coarser, freed pages go back.
+//!
+//! One small step per turn of the writer, when nothing else waits; a round of all tasks per minute.
+//! Decisions, states and totals are kept for good: they are few.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use tokio::time::Instant;
+
+use super::inbox::Limits;
+use super::write::ADD_TOTALS;
+use crate::clock::UnixMillis;
+use crate::config::StoreConfig;
+
+/// Rows deleted in one step.
+const CHUNK: u64 = 2_000;
+/// Pages given back in one step.
+const FREE_PAGES: i64 = 500;
+/// What is younger stays as fine as it was written.
+const FINE_FOR_MS: i64 = 2 * 86_400_000;
+const HOUR_MS: i64 = 3_600_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    DeleteRequests,
+    DeleteIntervals,
+    DeleteBuckets,
+    DeleteCells,
+    MergeIntervals,
+    MergeBuckets,
+    MergeCells,
+    FreePages,
+}
+
+impl Task {
+    const fn next(self) -> Option<Self> {
+        Some(match self {
+            Self::DeleteRequests => Self::DeleteIntervals,
+            Self::DeleteIntervals => Self::DeleteBuckets,
+            Self::DeleteBuckets => Self::DeleteCells,
+            Self::DeleteCells => Self::MergeIntervals,
+            Self::MergeIntervals => Self::MergeBuckets,
+            Self::MergeBuckets => Self::MergeCells,
+            Self::MergeCells => Self::FreePages,
+            Self::FreePages => return None,
+        })
+    }
+}
+
+/// Where the round is.
+#[derive(Debug)]
+pub(super) struct Retention {
+    keep_ms: i64,
+    every: Duration,
+    task: Task,
+    next_round_at: Instant,
+    /// Up to here everything is merged.
+    intervals_until: i64,
+    buckets_until: i64,
+    cells_until: i64,
+}
+
+impl Retention {
+    pub(super) fn new(config: &StoreConfig, limits: &Limits) -> Self {
+        Self {
+            keep_ms: i64::try_from(config.retention.as_millis()).unwrap_or(i64::MAX),
+            every: limits.retention_every,
+            task: Task::DeleteRequests,
+            next_round_at: Instant::now(),
+            intervals_until: 0,
+            buckets_until: 0,
+            cells_until: 0,
+        }
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        now >= self.next_round_at
+    }
+
+    /// Does one small step.
+    pub(super) async fn step(
+        &mut self,
+        connection: &mut SqliteConnection,
+        now: UnixMillis,
+    ) -> Result<(), sqlx::Error> {
+        let oldest = now.0.saturating_sub(self.keep_ms);
+        let fine_from = now.0.saturating_sub(FINE_FOR_MS);
+        let finished = match self.task {
+            Task::DeleteRequests => delete_requests(connection, oldest).await? < CHUNK,
+            Task::DeleteIntervals => delete_intervals(connection, oldest).await? < CHUNK,
+            Task::DeleteBuckets => delete_buckets(connection, oldest).await? < CHUNK,
+            Task::DeleteCells => delete_cells(connection, oldest).await? < CHUNK,
+            Task::MergeIntervals => {
+                let merged = merge_intervals(connection, self.intervals_until, fine_from).await?;
+                self.intervals_until = merged.unwrap_or(self.intervals_until);
+                merged.is_none()
+            }
+            Task::MergeBuckets => {
+                let merged = merge_buckets(connection, self.buckets_until, fine_from).await?;
+                self.buckets_until = merged.unwrap_or(self.buckets_until);
+                merged.is_none()
+            }
+            Task::MergeCells => {
+                let merged = merge_cells(connection, self.cells_until, fine_from).await?;
+                self.cells_until = merged.unwrap_or(self.cells_until);
+                merged.is_none()
+            }
+            Task::FreePages => free_pages(connection).await? <= FREE_PAGES,
+        };
+        if finished {
+            match self.task.next() {
+                Some(task) => self.task = task,
+                None => {
+                    self.task = Task::DeleteRequests;
+                    self.next_round_at = Instant::now() + self.every;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn delete_requests(
+    connection: &mut SqliteConnection,
+    oldest: i64,
+) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query(
+        "DELETE FROM request WHERE id IN
+             (SELECT id FROM request WHERE started_at < $1 ORDER BY started_at LIMIT 2000)",
+    )
+    .bind(oldest)
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+async fn delete_intervals(
+    connection: &mut SqliteConnection,
+    oldest: i64,
+) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query(
+        "DELETE FROM interval WHERE (slot_at, rollout_id, arm, stage) IN
+             (SELECT slot_at, rollout_id, arm, stage FROM interval WHERE slot_at < $1 LIMIT 2000)",
+    )
+    .bind(oldest)
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+async fn delete_buckets(
+    connection: &mut SqliteConnection,
+    oldest: i64,
+) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query(
+        "DELETE FROM latency_bucket WHERE (slot_at, rollout_id, arm, metric, bucket) IN
+             (SELECT slot_at, rollout_id, arm, metric, bucket FROM latency_bucket WHERE slot_at < $1 LIMIT 2000)",
+    )
+    .bind(oldest)
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+async fn delete_cells(connection: &mut SqliteConnection, oldest: i64) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query(
+        "DELETE FROM evidence_cell WHERE id IN
+             (SELECT id FROM evidence_cell WHERE opened_at < $1 ORDER BY opened_at LIMIT 2000)",
+    )
+    .bind(oldest)
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Merges the oldest minute after `from` into its hour; `None` if there is none before `until`.
+async fn merge_intervals(
+    connection: &mut SqliteConnection,
+    from: i64,
+    until: i64,
+) -> Result<Option<i64>, sqlx::Error> {
+    let slot: Option<i64> = sqlx::query_scalar(
+        "SELECT min(slot_at) FROM interval WHERE slot_at > $1 AND slot_at < $2 AND slot_at % 3600000 <> 0",
+    )
+    .bind(from)
+    .bind(until)
+    .fetch_one(&mut *connection)
+    .await?;
+    let Some(slot) = slot else {
+        return Ok(None);
+    };
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let merge = format!(
+        "INSERT INTO interval
+         SELECT $2, rollout_id, arm, stage, rollout, requests, errors, rate_limited, rejected, client_gone,
+             masked, input_tokens, cached_input_tokens, output_tokens, cost_usd, unpriced
+         FROM interval WHERE slot_at = $1
+         ON CONFLICT (slot_at, rollout_id, arm, stage) DO UPDATE SET {ADD_TOTALS}"
+    );
+    sqlx::query(AssertSqlSafe(merge))
+        .bind(slot)
+        .bind(slot - slot % HOUR_MS)
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query("DELETE FROM interval WHERE slot_at = $1")
+        .bind(slot)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(Some(slot))
+}
+
+/// The same for the latency buckets.
+async fn merge_buckets(
+    connection: &mut SqliteConnection,
+    from: i64,
+    until: i64,
+) -> Result<Option<i64>, sqlx::Error> {
+    let slot: Option<i64> = sqlx::query_scalar(
+        "SELECT min(slot_at) FROM latency_bucket WHERE slot_at > $1 AND slot_at < $2 AND slot_at % 3600000 <> 0",
+    )
+    .bind(from)
+    .bind(until)
+    .fetch_one(&mut *connection)
+    .await?;
+    let Some(slot) = slot else {
+        return Ok(None);
+    };
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query(
+        "INSERT INTO latency_bucket
+         SELECT $2, rollout_id, arm, metric, bucket, upper_ms, count FROM latency_bucket WHERE slot_at = $1
+         ON CONFLICT (slot_at, rollout_id, arm, metric, bucket) DO UPDATE SET count = count + excluded.count",
+    )
+    .bind(slot)
+    .bind(slot - slot % HOUR_MS)
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query("DELETE FROM latency_bucket WHERE slot_at = $1")
+        .bind(slot)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(Some(slot))
+}
+
+/// Merges the cells of the oldest minute from `from` on that has several of a kind; returns the end of
+/// that minute, or `None` if there is none before `until`.
+async fn merge_cells(
+    connection: &mut SqliteConnection,
+    from: i64,
+    until: i64,
+) -> Result<Option<i64>, sqlx::Error> {
+    let minute: Option<i64> = sqlx::query_scalar(
+        "SELECT opened_at / 60000 * 60000 AS minute FROM evidence_cell
+         WHERE opened_at >= $1 AND opened_at < $2 / 60000 * 60000
+         GROUP BY minute, rollout_id, config_epoch, weight_bps, arm HAVING count(*) > 1
+         ORDER BY minute LIMIT 1",
+    )
+    .bind(from)
+    .bind(until)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(minute) = minute else {
+        return Ok(None);
+    };
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let last: i64 = sqlx::query_scalar("SELECT max(id) FROM evidence_cell")
+        .fetch_one(&mut *transaction)
+        .await?;
+    sqlx::query(
+        "INSERT INTO evidence_cell (rollout_id, block, config_epoch, opened_at, closed_at, weight_bps, arm,
+             requests, errors, rate_limited, rejected, streamed, latency, ttft)
+         SELECT rollout_id, min(block), config_epoch, min(opened_at), max(closed_at), weight_bps, arm,
+             sum(requests), sum(errors), sum(rate_limited), sum(rejected), sum(streamed),
+             (SELECT json_group_object(bucket, count) FROM
+                 (SELECT b.key AS bucket, sum(b.value) AS count FROM evidence_cell AS c, json_each(c.latency) AS b
+                  WHERE c.opened_at >= $1 AND c.opened_at < $1 + 60000 AND c.rollout_id = o.rollout_id
+                      AND c.config_epoch = o.config_epoch AND c.weight_bps = o.weight_bps AND c.arm = o.arm
+                  GROUP BY b.key)),
+             (SELECT json_group_object(bucket, count) FROM
+                 (SELECT b.key AS bucket, sum(b.value) AS count FROM evidence_cell AS c, json_each(c.ttft) AS b
+                  WHERE c.opened_at >= $1 AND c.opened_at < $1 + 60000 AND c.rollout_id = o.rollout_id
+                      AND c.config_epoch = o.config_epoch AND c.weight_bps = o.weight_bps AND c.arm = o.arm
+                  GROUP BY b.key))
+         FROM evidence_cell AS o WHERE opened_at >= $1 AND opened_at < $1 + 60000
+         GROUP BY rollout_id, config_epoch, weight_bps, arm",
+    )
+    .bind(minute)
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "DELETE FROM evidence_cell WHERE opened_at >= $1 AND opened_at < $1 + 60000 AND id <= $2",
+    )
+    .bind(minute)
+    .bind(last)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Some(minute + 60_000))
+}
+
+/// Gives some free pages back to the file system; returns how many there were.
+async fn free_pages(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    let free: i64 = sqlx::query_scalar("PRAGMA freelist_count")
+        .fetch_one(&mut *connection)
+        .await?;
+    if free > 0 {
+        sqlx::raw_sql("PRAGMA incremental_vacuum(500)")
+            .execute(connection)
+            .await?;
+    }
+    Ok(free)
+}

@@ -1,0 +1,152 @@
+//! The request body on its way upstream: kept in memory, or streamed from the client.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+/// How an upload that is streamed through ended, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadState {
+    /// Still running, or complete.
+    Sound,
+    /// The client's side broke: whatever the upstream then does is not its fault.
+    ClientBroke,
+    /// The client sent more than the limit.
+    TooLarge,
+}
+
+/// A request body for an upstream connection.
+#[derive(Debug)]
+pub enum UploadBody {
+    /// The whole body; may be sent again.
+    Kept(Bytes),
+    /// What was read already, then the rest as the client sends it; can be sent once.
+    Streamed(Upload),
+}
+
+/// The part of a body that is streamed through.
+#[derive(Debug)]
+pub struct Upload {
+    /// Frames that were read before it was clear that the body is too large to keep.
+    read_ahead: std::vec::IntoIter<Bytes>,
+    rest: Incoming,
+    left_bytes: u64,
+    state: Rc<Cell<UploadState>>,
+}
+
+impl Upload {
+    /// Streams `read_ahead`, then at most `left_bytes` of `rest`; `state` tells how it went.
+    #[must_use]
+    pub fn new(
+        read_ahead: Vec<Bytes>,
+        rest: Incoming,
+        left_bytes: u64,
+        state: Rc<Cell<UploadState>>,
+    ) -> Self {
+        Self {
+            read_ahead: read_ahead.into_iter(),
+            rest,
+            left_bytes,
+            state,
+        }
+    }
+}
+
+/// Why an upload was cut off.
+#[derive(Debug)]
+pub struct UploadCut(UploadState);
+
+impl fmt::Display for UploadCut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            UploadState::TooLarge => f.write_str("the request body is larger than max-body"),
+            UploadState::Sound | UploadState::ClientBroke => {
+                f.write_str("the client broke off its request body")
+            }
+        }
+    }
+}
+
+impl std::error::Error for UploadCut {}
+
+impl From<Infallible> for UploadCut {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = UploadCut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadCut>>> {
+        match self.get_mut() {
+            Self::Kept(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Kept(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Streamed(upload) => upload.poll_next(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Kept(bytes) => bytes.is_empty(),
+            Self::Streamed(upload) => upload.read_ahead.len() == 0 && upload.rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Kept(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Streamed(upload) => {
+                let ahead: u64 = upload
+                    .read_ahead
+                    .as_slice()
+                    .iter()
+                    .map(|b| b.len() as u64)
+                    .sum();
+                upload
+                    .rest
+                    .size_hint()
+                    .exact()
+                    .map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
+            }
+        }
+    }
+}
+
+impl Upload {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadCut>>> {
+        if let Some(bytes) = self.read_ahead.next() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.rest).poll_frame(cx));
+        Poll::Ready(match frame {
+            None => None,
+            Some(Err(_)) => Some(Err(self.cut(UploadState::ClientBroke))),
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match self.left_bytes.checked_sub(length) {
+                    Some(left_bytes) => {
+                        self.left_bytes = left_bytes;
+                        Some(Ok(frame))
+                    }
+                    None => Some(Err(self.cut(UploadState::TooLarge))),
+                }
+            }
+        })
+    }
+
+    fn cut(&self, state: UploadState) -> UploadCut {
+        self.state.set(state);
+        UploadCut(state)
+    }
+}

@@ -1,0 +1,188 @@
+//! One worker's open connections to one arm.
+//!
+//! Last in, first out, so that quiet connections age and are closed. No lock, no waiting: a request that
+//! finds no idle connection opens its own. The number of connections is bounded by the number of
+//! client connections, the number of idle ones by [`MAX_IDLE`].
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use super::body::UploadBody;
+use super::target::{ConnectError, Target};
+use crate::outcome::Outcome;
+
+/// Idle connections kept at most.
+pub const MAX_IDLE: usize = 512;
+/// Providers close quiet connections after a minute or more; ours are gone before that.
+const MAX_IDLE_AGE: Duration = Duration::from_secs(30);
+/// Old connections are replaced so that changes of DNS and load balancers take effect.
+const MAX_AGE: Duration = Duration::from_secs(600);
+/// How long an answer of the resolver serves.
+const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+/// Heads larger than this are refused by both sides of the proxy.
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// The connections of one worker to one arm.
+#[derive(Debug)]
+pub struct Pool {
+    target: Target,
+    idle: RefCell<Vec<Idle>>,
+    addresses: RefCell<Rc<[SocketAddr]>>,
+    resolved_at: Cell<Option<Instant>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+/// An open connection, owned by one attempt until it is put back.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<UploadBody>,
+    opened_at: Instant,
+    reused: bool,
+}
+
+impl Connection {
+    /// The hyper end of it.
+    pub const fn sender(&mut self) -> &mut SendRequest<UploadBody> {
+        &mut self.sender
+    }
+
+    /// True if it served an earlier request.
+    #[must_use]
+    pub const fn is_reused(&self) -> bool {
+        self.reused
+    }
+}
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            idle: RefCell::default(),
+            addresses: RefCell::new(Rc::from([])),
+            resolved_at: Cell::new(None),
+        }
+    }
+
+    /// An idle connection that is still good, if there is one.
+    #[must_use]
+    pub fn reuse(&self, now: Instant) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        // Connections whose last answer is still being finished stay where they are.
+        let mut from_top = idle.len();
+        while let Some(place) = from_top.checked_sub(1) {
+            from_top = place;
+            let candidate = idle.get(place)?;
+            if now.duration_since(candidate.since) > MAX_IDLE_AGE {
+                // Everything below is older still.
+                idle.drain(..=place);
+                return None;
+            }
+            if candidate.connection.sender.is_closed()
+                || now.duration_since(candidate.connection.opened_at) > MAX_AGE
+            {
+                idle.remove(place);
+            } else if candidate.connection.sender.is_ready() {
+                let mut connection = idle.remove(place).connection;
+                connection.reused = true;
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Opens a new connection within `limit`, name resolution included.
+    ///
+    /// # Errors
+    /// With the outcome that the failure means for the attempt.
+    pub async fn open(&self, limit: Duration) -> Result<Connection, ConnectError> {
+        let started_at = Instant::now();
+        let addresses = self.addresses(limit).await?;
+        let left = limit.saturating_sub(started_at.elapsed());
+        let io = match self.target.connect(&addresses, left).await {
+            Ok(io) => io,
+            Err(error) => {
+                // The addresses may be why: ask again next time.
+                self.resolved_at.set(None);
+                return Err(error);
+            }
+        };
+        let handshake = http1::Builder::new()
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(128)
+            .handshake(TokioIo::new(io))
+            .await;
+        let (sender, connection) = handshake.map_err(|error| ConnectError {
+            outcome: Outcome::Connect,
+            message: error.to_string(),
+        })?;
+        tokio::task::spawn_local(async move {
+            // How it ended is told to the request that used it; an idle end is no news.
+            drop(connection.await);
+        });
+        Ok(Connection {
+            sender,
+            opened_at: Instant::now(),
+            reused: false,
+        })
+    }
+
+    /// Takes a connection back whose answer was read to its end.
+    pub fn put_back(&self, connection: Connection) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < MAX_IDLE && !connection.sender.is_closed() {
+            idle.push(Idle {
+                connection,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    /// Closes what has been idle for too long. Called now and then, so that a quiet arm holds nothing.
+    pub fn close_stale(&self, now: Instant) {
+        self.idle.borrow_mut().retain(|idle| {
+            now.duration_since(idle.since) <= MAX_IDLE_AGE && !idle.connection.sender.is_closed()
+        });
+    }
+
+    async fn addresses(&self, limit: Duration) -> Result<Rc<[SocketAddr]>, ConnectError> {
+        let known = Rc::clone(&self.addresses.borrow());
+        let fresh = self
+            .resolved_at
+            .get()
+            .is_some_and(|at| at.elapsed() < RESOLVE_EVERY);
+        if fresh && !known.is_empty() {
+            return Ok(known);
+        }
+        match tokio::time::timeout(limit, self.target.resolve()).await {
+            Ok(Ok(found)) => {
+                let found: Rc<[SocketAddr]> = found.into();
+                self.addresses.replace(Rc::clone(&found));
+                self.resolved_at.set(Some(Instant::now()));
+                Ok(found)
+            }
+            // The last good answer is better than none.
+            Ok(Err(_)) | Err(_) if !known.is_empty() => Ok(known),
+            Ok(Err(error)) => Err(ConnectError {
+                outcome: Outcome::Connect,
+                message: error.to_string(),
+            }),
+            Err(_) => Err(ConnectError {
+                outcome: Outcome::TimeoutConnect,
+                message: "the name was not resolved in time".to_owned(),
+            }),
+        }
+    }
+}
