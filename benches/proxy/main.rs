@@ -3,8 +3,7 @@
 //!
 //! The bench plays the clients and both providers itself, on a core of its own; the proxies have the
 //! other. Each round measures every peer, one at a time, so that ratios compare like with like.
-//! `make bench` runs it; `--record NAME` keeps the table in `benches/recorded/NAME.md`, and
-//! `CUTOVER_BENCH_SECONDS` sets how long each measurement takes.
+//! `make bench` runs it; `options` lists what can be asked of it.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -25,6 +24,7 @@ mod answer;
 mod clients;
 mod configs;
 mod cpu;
+mod options;
 mod pacer;
 mod peers;
 mod table;
@@ -32,6 +32,7 @@ mod upstream;
 
 use clients::Load;
 use cpu::Used;
+use options::Options;
 use pacer::{Pace, Pacer};
 use peers::{Peer, Running};
 use table::{Cost, Round, Row};
@@ -51,14 +52,6 @@ const RAMP: Duration = Duration::from_millis(400);
 /// Streams run on for this long after they were measured.
 const AFTER: Duration = Duration::from_millis(100);
 
-/// What the command line and the environment ask for.
-struct Options {
-    /// How long each load is measured.
-    measure: Duration,
-    /// Keep the table under this name.
-    record: Option<String>,
-}
-
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // `cargo test --benches` starts it without this flag, to see that it starts.
@@ -66,7 +59,7 @@ fn main() -> ExitCode {
         println!("run it as `cargo bench --bench proxy`");
         return ExitCode::SUCCESS;
     }
-    let done = options(&arguments).and_then(|options| {
+    let done = Options::new(&arguments).and_then(|options| {
         pinned(&arguments)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -81,37 +74,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn options(arguments: &[String]) -> Result<Options, String> {
-    if !cfg!(target_os = "linux") {
-        return Err(
-            "it needs Linux: it reads CPU time from /proc and pins with taskset".to_owned(),
-        );
-    }
-    let seconds = std::env::var("CUTOVER_BENCH_SECONDS").unwrap_or_else(|_| "2".to_owned());
-    let measure = seconds
-        .parse()
-        .ok()
-        .filter(|seconds| (0.2..=60.0).contains(seconds));
-    let measure = measure.ok_or(format!("CUTOVER_BENCH_SECONDS={seconds} is not 0.2 to 60"))?;
-    let record = match arguments.iter().position(|argument| argument == "--record") {
-        None => None,
-        Some(at) => {
-            let name = arguments.get(at + 1).ok_or("--record needs a name")?;
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-            if name.starts_with(['-', '.']) || !name.chars().all(plain) {
-                return Err(format!(
-                    "--record {name}: letters, digits, dots and dashes only"
-                ));
-            }
-            Some(name.clone())
-        }
-    };
-    Ok(Options {
-        measure: Duration::from_secs_f64(measure),
-        record,
-    })
 }
 
 /// Moves the bench to its core: starts itself again under `taskset` where it is not there yet.
@@ -163,11 +125,16 @@ async fn run(options: &Options) -> Result<(), String> {
         .await
         .map_err(|e| format!("the upstreams: {e}"))?;
     let ceiling = ceiling(&upstreams).await?;
-    let mut rows = Peer::ALL.map(|peer| Row {
+    let row = |peer| Row {
         peer,
         rounds: Vec::new(),
         remark: None,
-    });
+    };
+    let mut rows: Vec<Row> = Peer::ALL
+        .into_iter()
+        .filter(|peer| options.wants(*peer))
+        .map(row)
+        .collect();
     for round in 1..=ROUNDS {
         for row in rows.iter_mut().filter(|row| row.remark.is_none()) {
             match peers::start(row.peer, &folder.0, upstreams.addresses).await {
