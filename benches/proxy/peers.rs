@@ -18,6 +18,7 @@ const PROXY_CORE: &str = "0";
 /// Stands for the canary's credential.
 const KEY: &str = "sk-canary-0123456789abcdef";
 const START_LIMIT: Duration = Duration::from_secs(10);
+const SET_LIMIT: Duration = Duration::from_secs(2);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Who is measured.
@@ -143,7 +144,12 @@ pub(crate) async fn start(
     let log = prepare(peer, &places).map_err(|e| format!("its folder: {e}"))?;
     let config = folder.join(configs::FILE);
     let mut command = Command::new("taskset");
-    command.args(["--cpu-list", PROXY_CORE]).arg(&program);
+    // A bench that is killed takes its peer with it.
+    let with_us = ["setpriv", "--pdeathsig", "TERM"];
+    command
+        .args(["--cpu-list", PROXY_CORE])
+        .args(with_us)
+        .arg(&program);
     match peer {
         Peer::Nginx => command.arg("-p").arg(&folder).arg("-c").arg(&config),
         Peer::Haproxy => command.arg("-db").arg("-f").arg(&config),
@@ -211,20 +217,27 @@ async fn ready(running: &mut Running, folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Sends half of the traffic to the canary, as an operator would.
+/// Sends half of the traffic to the canary, as an operator would. A daemon that is just recording a
+/// decision of its own asks to be asked again.
 fn set_weight(program: &Path, config: &Path) -> Result<(), String> {
-    let mut command = Command::new(program);
-    command
-        .args(["set-weight", "50%", "--reason", "bench", "--config"])
-        .arg(config);
-    command.env(configs::KEY_NAME, KEY).stdin(Stdio::null());
-    let output = command.output().map_err(|e| e.to_string())?;
-    if output.status.success() {
-        return Ok(());
+    let begun = Instant::now();
+    loop {
+        let mut command = Command::new(program);
+        command
+            .args(["set-weight", "50%", "--reason", "bench", "--config"])
+            .arg(config);
+        command.env(configs::KEY_NAME, KEY).stdin(Stdio::null());
+        let output = command.output().map_err(|e| e.to_string())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        if begun.elapsed() > SET_LIMIT {
+            let text = String::from_utf8_lossy(&output.stderr);
+            return Err(format!(
+                "`cutover set-weight` failed: {}",
+                text.trim().replace('\n', " ")
+            ));
+        }
+        thread::sleep(Duration::from_millis(100));
     }
-    let text = String::from_utf8_lossy(&output.stderr);
-    Err(format!(
-        "`cutover set-weight` failed: {}",
-        text.trim().replace('\n', " ")
-    ))
 }
