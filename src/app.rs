@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,6 +22,7 @@ use crate::config::reload::{self, Reloaded};
 use crate::driver::status::Status;
 use crate::driver::{Driver, Inputs, Request};
 use crate::proxy::listener::DataPlane;
+use crate::proxy::plane::Plane;
 use crate::recorder;
 use crate::store::Store;
 
@@ -84,7 +85,7 @@ pub struct App {
     pub admin_addr: SocketAddr,
     drain_by: watch::Sender<Option<Instant>>,
     ready: watch::Sender<bool>,
-    drain: Duration,
+    planes: watch::Receiver<Arc<Plane>>,
     data_plane: DataPlane,
     driver: JoinHandle<()>,
     side_tasks: Vec<JoinHandle<()>>,
@@ -100,7 +101,6 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
     let proxy_listener = bind("proxy.listen", config.proxy.listen)?;
     let admin_listener = bind("admin.listen", config.admin.listen)?;
     let admin_addr = admin_listener.local_addr().map_err(other)?;
-    let drain = config.proxy.drain;
     let store = open_store(&config).await?;
     let (recorder, samples) = recorder::channel();
     let (requests, driver_requests) = mpsc::channel(DRIVER_QUEUE);
@@ -127,7 +127,7 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
     let admin = Admin {
         driver: requests.clone(),
         store: store.clone(),
-        planes,
+        planes: planes.clone(),
         ready: is_ready,
     };
     let admin_listener = TcpListener::from_std(admin_listener).map_err(other)?;
@@ -140,7 +140,7 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
         admin_addr,
         drain_by,
         ready,
-        drain,
+        planes,
         data_plane,
         driver: tokio::spawn(driver.run()),
         side_tasks,
@@ -167,8 +167,8 @@ impl App {
     /// written. Dropping the future ends without waiting.
     pub async fn shut_down(self) {
         self.ready.send_replace(false);
-        self.drain_by
-            .send_replace(Some(Instant::now() + self.drain));
+        let drain = self.planes.borrow().config.proxy.drain;
+        self.drain_by.send_replace(Some(Instant::now() + drain));
         self.data_plane.finished().await;
         // All sinks are gone: the driver takes what is queued, saves its state and ends.
         if let Err(error) = self.driver.await {

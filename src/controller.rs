@@ -5,29 +5,35 @@
 //! so that a test, the simulator and a backtest run the very code that decides in production.
 //!
 //! Reading order: [`policy`] (what is asked), [`evidence`] (what is seen), [`stats`] (what it is worth),
-//! [`guard`] (which events count), [`ledger`] (what is proven), [`state`] (what is remembered), [`step`],
-//! [`operator`] and [`adopt`] (what happens), [`effect`] and [`view`] (what is said).
+//! [`guard`] (which events count), [`ledger`] (what is proven), [`state`] (what is remembered), [`step`]
+//! with `alarm`, `rise` and `operator`, and [`adopt`] (what happens), [`effect`] and [`view`] (what is said).
 
 pub mod adopt;
+mod alarm;
 pub mod effect;
 pub mod evidence;
 mod exact;
 pub mod guard;
 mod histogram;
 pub mod ledger;
+mod legacy;
 mod operator;
+pub mod phase;
 pub mod policy;
 mod proof;
 pub mod reference;
+mod rise;
 pub mod state;
 pub mod stats;
 pub mod step;
+mod sums;
 pub mod view;
 mod words;
 
 pub use adopt::{Reset, adopt, stop};
 pub use effect::{By, Decision, DecisionEvidence, DecisionKind, Effect};
-pub use state::{Phase, State};
+pub use phase::Phase;
+pub use state::State;
 pub use step::{Action, Command, Event, Input, Step, step};
 pub use view::{View, view};
 

@@ -58,7 +58,7 @@ pub fn buckets_spanned(factor: f64) -> i16 {
 
 impl Sketch {
     /// Bound on the number of buckets.
-    pub const MAX_BUCKETS: usize = 1_158;
+    pub const MAX_BUCKETS: usize = 1_156;
 
     /// Counts one time.
     pub fn record_ms(&mut self, ms: f64) {

@@ -33,6 +33,7 @@ use crate::controller::evidence::Cell;
 use crate::sample::Sample;
 
 mod aggregate;
+mod batch;
 mod error;
 mod health;
 mod inbox;
@@ -49,9 +50,6 @@ pub use error::StoreError;
 pub use health::Health;
 
 use inbox::{Limits, Shared};
-
-/// What [`Store::close`] waits for at most.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A rollout as rows name it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,7 +194,7 @@ struct Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.shared.begin_to_close(CLOSE_WITHIN);
+        self.shared.begin_to_close();
     }
 }
 
@@ -322,13 +320,15 @@ impl Store {
     /// # Errors
     /// Says what could not be stored.
     pub async fn close(self) -> Result<(), StoreError> {
-        self.0.shared.begin_to_close(CLOSE_WITHIN);
+        self.0.shared.begin_to_close();
         let writer = {
             let mut writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
             writer.take().ok_or(StoreError::Closed)?
         };
+        // Its last transaction and the closing of the file come on top of what storing may take.
+        let within = self.0.shared.limits.close_within + Duration::from_secs(5);
         // The writer itself is never cancelled: only this wait for it ends.
-        match tokio::time::timeout(CLOSE_WITHIN * 2, writer).await {
+        match tokio::time::timeout(within, writer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable {
                 reason: "the store did not close in time".to_owned(),

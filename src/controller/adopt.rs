@@ -10,8 +10,9 @@ use crate::controller::effect::{By, DecisionKind};
 use crate::controller::guard::{self, Rule};
 use crate::controller::ledger::Track;
 use crate::controller::operator::stage_of;
+use crate::controller::phase::{Phase, Raise};
 use crate::controller::policy::{GuardSpec, Policy, Stage};
-use crate::controller::state::{Phase, Raise, State};
+use crate::controller::state::State;
 use crate::controller::step::{Step, Turn, Why};
 use crate::controller::words;
 
@@ -41,7 +42,7 @@ pub fn adopt(old: &Policy, new: &Policy, state: State, reset: &Reset, now: UnixM
     match reset {
         Reset::None => {}
         Reset::Ledgers => {
-            changes.push("the canary's access changed: evidence starts afresh".into())
+            changes.push("the canary's access changed: evidence starts afresh".into());
         }
         Reset::Rollout { .. } => changes.push("another canary: a new rollout begins".into()),
     }

@@ -221,3 +221,83 @@ impl Collector {
         self.late
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arm::Arm;
+    use crate::sample::Role;
+
+    const SECOND: i64 = 1_000;
+
+    fn sample(at_s: i64, arm: Arm, bps: u16) -> Sample {
+        Sample {
+            started_at: UnixMillis(at_s * SECOND),
+            rollout: Some(0),
+            config_epoch: 0,
+            arm,
+            assigned: arm,
+            weight: Weight::from_bps(bps).unwrap(),
+            stage: 0,
+            role: Role::Live,
+            attempt: 1,
+            outcome: Outcome::Ok,
+            status: 200,
+            latency_us: 5_000,
+            ttft_us: None,
+            streamed: false,
+            complete: true,
+            conn_reused: true,
+            client_retry: false,
+            model: None,
+            usage: None,
+            upstream_request_id: None,
+            key_hash: 0,
+        }
+    }
+
+    #[test]
+    fn a_cell_closes_when_both_arms_spoke_or_after_a_minute() {
+        let weight = Weight::from_bps(500).unwrap();
+        let mut collector = Collector::new(UnixMillis(0), weight, 0);
+        collector.record(&sample(0, Arm::Legacy, 500));
+        collector.tick(UnixMillis(59 * SECOND));
+        assert!(collector.take_closed().is_empty());
+        collector.record(&sample(59, Arm::Canary, 500));
+        collector.tick(UnixMillis(59 * SECOND));
+        assert_eq!(collector.take_closed().len(), 1);
+        collector.tick(UnixMillis(200 * SECOND));
+        assert!(
+            collector.take_closed().is_empty(),
+            "empty cells tell nothing"
+        );
+    }
+
+    #[test]
+    fn what_was_assigned_under_an_earlier_weight_is_late() {
+        let mut collector = Collector::new(UnixMillis(0), Weight::from_bps(500).unwrap(), 0);
+        collector.record(&sample(0, Arm::Canary, 500));
+        collector.switch(UnixMillis(SECOND), Weight::ZERO, 0);
+        collector.record(&sample(0, Arm::Canary, 500));
+        collector.switch(UnixMillis(2 * SECOND), Weight::from_bps(500).unwrap(), 0);
+        // The same weight again, but assigned before it was published again.
+        collector.record(&sample(0, Arm::Canary, 500));
+        collector.record(&sample(3, Arm::Canary, 500));
+        assert_eq!(collector.late(), 2);
+        assert_eq!(collector.open().arms.canary.requests, 1);
+        assert_eq!(collector.take_closed().len(), 1);
+    }
+
+    #[test]
+    fn cells_that_nobody_takes_are_merged_not_lost() {
+        let mut collector = Collector::new(UnixMillis(0), Weight::FULL, 0);
+        for minute in 0..200 {
+            collector.record(&sample(minute * 60, Arm::Canary, 10_000));
+            collector.tick(UnixMillis((minute + 1) * 60 * SECOND));
+        }
+        let cells = collector.take_closed();
+        assert_eq!(cells.len(), Collector::CLOSED_MAX);
+        let requests: u64 = cells.iter().map(|cell| cell.arms.canary.requests).sum();
+        assert_eq!(requests, 200);
+    }
+}

@@ -115,13 +115,12 @@ impl<'de, const STEP: usize> Deserialize<'de> for Histogram<STEP> {
         for run in text.split(';').filter(|run| !run.is_empty()) {
             let mut words = run.split_ascii_whitespace();
             let start = words.next().unwrap_or_default();
-            let mut slot: usize = start.parse().map_err(D::Error::custom)?;
+            let start: usize = start.parse().map_err(D::Error::custom)?;
             histogram.counts.resize(Self::SLOTS, 0.0);
-            for word in words {
+            for (slot, word) in (start..).zip(words) {
                 let count: f32 = word.parse().map_err(D::Error::custom)?;
                 let place = histogram.counts.get_mut(slot);
                 *place.ok_or_else(|| D::Error::custom("a bucket beyond one day"))? = count;
-                slot += 1;
             }
         }
         Ok(histogram)

@@ -9,93 +9,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::UnixMillis;
 use crate::controller::exact;
 use crate::controller::guard::Rule;
+use crate::controller::legacy::{Fano, Rate};
 use crate::controller::stats::{
     self, Counts, Factors, PROMOTE_ODDS, ROLLBACK_ODDS, logaddexp, logsumexp,
 };
 
 /// Most nats that one minute may add to the rollback ledger of an expert.
 pub const CAP_NATS: f64 = 3.0;
-
-/// A predictable estimate of legacy's rate. It steers the size of bets, never their validity.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Rate {
-    #[serde(with = "exact")]
-    events_and_requests: [f64; 2],
-}
-
-impl Rate {
-    const HALF_LIFE_MIN: f64 = 60.0;
-
-    /// An estimate worth 200 requests at `prior`.
-    #[must_use]
-    pub fn new(prior: f64) -> Self {
-        Self {
-            events_and_requests: [prior * 200.0, 200.0],
-        }
-    }
-
-    /// Takes what `minutes` minutes brought.
-    fn add(&mut self, events: f64, requests: f64, minutes: f64) {
-        let keep = 0.5f64.powf(minutes / Self::HALF_LIFE_MIN);
-        let [k, n] = self.events_and_requests;
-        self.events_and_requests = [k * keep + events, n * keep + requests];
-    }
-
-    /// The estimate.
-    #[must_use]
-    pub fn estimate(&self) -> f64 {
-        let [events, requests] = self.events_and_requests;
-        ((events + 0.5) / (requests + 50.0)).clamp(1e-5, 0.95)
-    }
-}
-
-/// Over-dispersion of legacy's counts per minute, by successive differences: blind to drift.
-/// Errors that come in clusters are worth less; all evidence is divided by it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Fano {
-    /// Sum of squared differences, sum of counts, the last count (negative: none), the mean count.
-    #[serde(with = "exact")]
-    numbers: [f64; 4],
-}
-
-impl Default for Fano {
-    fn default() -> Self {
-        Self {
-            numbers: [20.0, 20.0, -1.0, 0.0],
-        }
-    }
-}
-
-impl Fano {
-    const HALF_LIFE_MIN: f64 = 4320.0;
-
-    /// Takes one minute's legacy events; a minute without requests says nothing.
-    pub fn add(&mut self, events: f64, requests: f64) {
-        if requests <= 0.0 {
-            return;
-        }
-        let limit = 72.0 * self.phi() * self.numbers[3].max(1.0);
-        let [squares, counts, last, mean] = &mut self.numbers;
-        if *last >= 0.0 {
-            let keep = 0.5f64.powf(1.0 / Self::HALF_LIFE_MIN);
-            *squares = *squares * keep + (events - *last).powi(2).min(limit);
-            *counts = *counts * keep + (events + *last).min(limit);
-        }
-        *mean = 0.99 * *mean + 0.01 * events;
-        *last = events;
-    }
-
-    /// The divisor of all evidence, 1 to 30.
-    #[must_use]
-    pub fn phi(&self) -> f64 {
-        let [squares, counts, ..] = self.numbers;
-        (squares / counts).clamp(1.0, 30.0)
-    }
-}
 
 /// What one rule's experts would add for a cell, all experts of all ledgers.
 #[derive(Debug, Clone, Copy)]
@@ -136,9 +59,10 @@ pub struct Track {
     /// Counts of this stage: canary, its events, legacy, its events.
     #[serde(with = "exact")]
     stage: [f64; 4],
-    /// Canary requests and events since the first of the latest cells in a row that had events.
+    /// Canary requests and events of the latest cells in a row with more events than allowed, and the
+    /// time in milliseconds when the first of them opened.
     #[serde(with = "exact")]
-    burst: [f64; 2],
+    burst: [f64; 3],
     #[serde(skip)]
     bets: Option<Bets>,
 }
@@ -157,7 +81,7 @@ impl Track {
             fano: Fano::default(),
             legacy: [0.0; 4],
             stage: [0.0; 4],
-            burst: [0.0; 2],
+            burst: [0.0; 3],
             bets: None,
         }
     }
@@ -192,11 +116,20 @@ impl Track {
         }
     }
 
-    /// Canary requests and events of the latest run of cells with events.
-    #[must_use]
-    pub const fn burst(&self) -> (f64, f64) {
-        let [requests, events] = self.burst;
-        (requests, events)
+    /// Canary requests and events of the latest cells in a row with more events than allowed, and when
+    /// the first of them opened.
+    pub(super) const fn burst(&self) -> (f64, f64, Option<UnixMillis>) {
+        let [requests, events, since] = self.burst;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "it was a whole number of milliseconds"
+        )]
+        let since = UnixMillis(since as i64);
+        (
+            requests,
+            events,
+            if requests > 0.0 { Some(since) } else { None },
+        )
     }
 
     fn bets(&mut self, share: f64) -> &Bets {
@@ -245,6 +178,7 @@ impl Track {
         counts: Counts,
         increment: Option<Increment>,
         in_stage: bool,
+        opened_at: UnixMillis,
     ) -> bool {
         let [minute_n, minute_k, ..] = &mut self.legacy;
         *minute_n += counts.legacy;
@@ -260,11 +194,21 @@ impl Track {
             ];
         }
         if counts.canary > 0.0 {
-            let (requests, events) = self.burst();
-            self.burst = if counts.canary_events > 0.0 {
-                [requests + counts.canary, events + counts.canary_events]
+            let allowed = self.rule.line().allowed(self.legacy_rate());
+            let [requests, events, since] = self.burst;
+            self.burst = if counts.canary_events > allowed * counts.canary {
+                let since = if requests > 0.0 {
+                    since
+                } else {
+                    opened_at.0 as f64
+                };
+                [
+                    requests + counts.canary,
+                    events + counts.canary_events,
+                    since,
+                ]
             } else {
-                [0.0; 2]
+                [0.0; 3]
             };
         }
         let Some(increment) = increment else {
@@ -350,14 +294,14 @@ impl Track {
     pub(super) fn reset_trip(&mut self, mass: f64) {
         self.trip = [f64::NEG_INFINITY; 8];
         Self::inject_into(&mut self.trip, mass);
-        self.burst = [0.0; 2];
+        self.burst = [0.0; 3];
     }
 
     /// Restarts the evidence of health and the counts of the stage.
     pub(super) fn reset_stage(&mut self) {
         self.promote = [-(5.0f64.ln()); 5];
         self.stage = [0.0; 4];
-        self.burst = [0.0; 2];
+        self.burst = [0.0; 3];
     }
 
     /// A ceiling may act only while legacy stays well under it: not when both arms fail. `open` holds
@@ -370,8 +314,9 @@ impl Track {
         if all_n < 0.5 {
             return !breaker_open;
         }
-        // The minute alone must do as well: a long good past hides what began a second ago.
-        all_k < half * all_n && (n <= 0.0 || k < half * n)
+        // The minute alone must do as well, for a long good past hides what began a second ago; but one
+        // single event is no incident.
+        all_k < half * all_n && (n <= 0.0 || k - 1.0 < half * n)
     }
 
     /// Log of the rollback ledger, with what an unbooked cell would add.

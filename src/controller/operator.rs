@@ -6,8 +6,8 @@
 
 use crate::arm::Weight;
 use crate::controller::effect::{By, DecisionKind};
+use crate::controller::phase::{Phase, Raise};
 use crate::controller::policy::{Policy, Stage};
-use crate::controller::state::{Phase, Raise};
 use crate::controller::step::{Action, Command, Turn, Why};
 
 impl Turn<'_> {

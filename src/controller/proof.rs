@@ -6,8 +6,9 @@
 use crate::clock::UnixMillis;
 use crate::controller::guard;
 use crate::controller::ledger::Track;
+use crate::controller::phase::Phase;
 use crate::controller::policy::{GuardKind, Policy};
-use crate::controller::state::{Phase, State};
+use crate::controller::state::State;
 
 /// Canary requests that a stage must have seen at least, whatever its guards say.
 const CANARY_MIN: u64 = 20;

@@ -35,27 +35,19 @@ impl Reference {
         self.latency.merge(&legacy.latency);
         self.ttft.merge(&legacy.ttft);
         for arm in [legacy, &cell.arms.canary] {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "a share needs no more digits"
-            )]
             let (requests, streamed) = (arm.requests as f32, arm.streamed as f32);
             self.requests += requests;
             self.streamed += streamed;
+        }
+        // The first thresholds need not wait for the end of a minute: this cell is past already.
+        if self.edges.contains(&None) {
+            self.set_edges(false);
         }
     }
 
     /// Ends `minutes` minutes: sets the thresholds of the next from what was added, then forgets a little.
     pub(super) fn roll(&mut self, minutes: i64) {
-        let edges = TIME_KINDS.map(|kind| {
-            let quantile = guard::quantile(kind)?;
-            let times = self.times(kind);
-            let enough = times.count() * (1.0 - quantile) >= BEYOND_MIN;
-            enough.then(|| times.quantile_bucket(quantile)).flatten()
-        });
-        for (old, new) in self.edges.iter_mut().zip(edges) {
-            *old = new.or(*old);
-        }
+        self.set_edges(true);
         #[expect(
             clippy::cast_possible_truncation,
             reason = "counts need no more digits"
@@ -65,6 +57,24 @@ impl Reference {
         self.ttft.decay(factor);
         self.requests *= factor;
         self.streamed *= factor;
+    }
+
+    /// Thresholds from what was added so far; only the missing ones, unless `all`.
+    fn set_edges(&mut self, all: bool) {
+        for (place, kind) in TIME_KINDS.into_iter().enumerate() {
+            let missing = self.edges.get(place).is_some_and(Option::is_none);
+            let (true, Some(quantile)) = (all || missing, guard::quantile(kind)) else {
+                continue;
+            };
+            let times = self.times(kind);
+            if times.count() * (1.0 - quantile) < BEYOND_MIN {
+                continue;
+            }
+            let found = times.quantile_bucket(quantile);
+            if let Some(edge) = self.edges.get_mut(place) {
+                *edge = found.or(*edge);
+            }
+        }
     }
 
     const fn times(&self, kind: GuardKind) -> &Histogram<1> {

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::arm::{Arm, PerArm, Weight};
+use crate::arm::{PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::controller::effect::DecisionKind;
 use crate::controller::evidence::Cell;
@@ -14,9 +14,10 @@ use crate::controller::exact;
 use crate::controller::guard;
 use crate::controller::histogram::Histogram;
 use crate::controller::ledger::Track;
+use crate::controller::phase::{Phase, Proposal, Raise, Wait};
 use crate::controller::policy::{GuardKind, Policy};
 use crate::controller::reference::Reference;
-use crate::controller::stats::{Counts, logsumexp};
+use crate::controller::stats::Counts;
 use crate::weights::Snapshot;
 
 /// Minutes over which the uniform part of the restart mass is spread; then a new epoch begins.
@@ -27,71 +28,6 @@ const MASS_START: f64 = 0.4;
 const MASS_STAGES: f64 = 0.2;
 /// Mass spread over the horizon.
 const MASS_UNIFORM: f64 = 0.4;
-
-/// Where a rollout stands. An operator's hold is no phase: it can be laid over any of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// Measuring legacy before the first stage.
-    WarmingUp,
-    /// On a stage.
-    Running,
-    /// The last stage's dwell is over; the ledgers go on.
-    Complete,
-    /// The fuse has blown; the stage is kept.
-    Tripped(Trip),
-    /// Back at 0%. `until` is when the next attempt begins by itself; never, if `None`.
-    RolledBack {
-        /// When the next attempt begins by itself.
-        until: Option<UnixMillis>,
-    },
-    /// No longer configured.
-    Stopped,
-}
-
-/// A blown fuse.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trip {
-    /// When probing begins; `None` waits for a change of the configuration or an operator.
-    pub until: Option<UnixMillis>,
-    /// The wait that led to `until`, doubled by each failed probe.
-    pub cooldown_ms: i64,
-    /// Probes that succeeded in a row.
-    pub probes_ok: u32,
-    /// When the next probe may go.
-    pub next_probe_at: UnixMillis,
-    /// The rollout was complete when it tripped, and will be again.
-    pub was_complete: bool,
-}
-
-/// Why the controller itself holds (`held` rather than `running`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wait {
-    /// All is proven; an operator must say yes.
-    Approval,
-    /// The proof does not grow: the canary is at its margin.
-    NotConverging,
-    /// A ledger held no number; an operator must look.
-    Evidence,
-}
-
-/// Where a raise leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Raise {
-    pub(super) kind: DecisionKind,
-    pub(super) stage: usize,
-    pub(super) weight: Weight,
-    pub(super) new_attempt: bool,
-    pub(super) complete: bool,
-}
-
-/// A raise that the driver was asked to commit.
-#[derive(Debug, Clone)]
-pub(super) struct Proposal {
-    pub(super) id: u64,
-    pub(super) raise: Raise,
-}
 
 /// Starting mass that is left in this epoch of the harm ledgers.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -123,7 +59,6 @@ pub struct State {
     pub(super) attempt: u32,
     pub(super) trips: Vec<UnixMillis>,
     pub(super) cap_bit_at: Option<UnixMillis>,
-    pub(super) burst_since: Option<UnixMillis>,
     pub(super) warm_up_seen: u64,
     pub(super) stage_canary: u64,
     pub(super) promote_restarts: u32,
@@ -145,15 +80,6 @@ pub struct State {
 
 const fn minute_of(at: UnixMillis) -> i64 {
     at.0.div_euclid(60_000)
-}
-
-/// The two sums of evidence of harm, in logarithms, and the track that weighs most in each.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Harm {
-    pub(super) log_roll: f64,
-    pub(super) log_trip: f64,
-    pub(super) worst: usize,
-    pub(super) would_bite: bool,
 }
 
 impl State {
@@ -179,7 +105,6 @@ impl State {
             attempt: 1,
             trips: Vec::new(),
             cap_bit_at: None,
-            burst_since: None,
             warm_up_seen: 0,
             stage_canary: 0,
             promote_restarts: 0,
@@ -299,84 +224,6 @@ impl State {
         self.inject(MASS_START);
     }
 
-    /// Takes a closed cell into every ledger. Cells of another weight or of before this stage are
-    /// evidence of harm, but none of health in this stage.
-    pub(super) fn feed(&mut self, cell: &Cell, breaker_open: bool) {
-        self.roll_to(cell.closed_at);
-        let in_stage = cell.weight == self.weight()
-            && cell.opened_at >= self.stage_since
-            && matches!(self.phase, Phase::Running | Phase::Complete);
-        let mut bites = false;
-        let mut burst = false;
-        for track in &mut self.tracks {
-            let Some(counts) = track.rule.counts(cell, &self.reference) else {
-                continue;
-            };
-            let harmless = track.rule.is_ceiling && !track.legacy_is_well(counts, breaker_open);
-            let increment = track.increment(counts, harmless);
-            bites |= track.book(counts, increment, in_stage);
-            burst |= track.burst().0 > 0.0;
-        }
-        if bites {
-            self.cap_bit_at = Some(cell.closed_at);
-        }
-        self.burst_since = burst.then(|| self.burst_since.unwrap_or(cell.opened_at));
-        self.reference.add(cell);
-        if matches!(self.phase, Phase::WarmingUp) {
-            self.warm_up_seen += cell.arms.legacy.requests;
-        }
-        if in_stage {
-            self.stage_canary += cell.arms.canary.requests;
-            for arm in Arm::BOTH {
-                let counts = cell.arms.get(arm);
-                self.stage_latency.get_mut(arm).merge(&counts.latency);
-                self.stage_ttft.get_mut(arm).merge(&counts.ttft);
-            }
-        }
-    }
-
-    /// Sums the evidence of harm over all guards. Ceilings are read with the open cell, since they need
-    /// no legacy to compare with; guards against legacy wait for the cell to close.
-    pub(super) fn harm(&mut self, open: &Cell, breaker_open: bool) -> Harm {
-        let live = open.arms.canary.requests > 0 && open.weight == self.weight();
-        let mut sums = [f64::NEG_INFINITY; 2];
-        let (mut worst, mut worst_value, mut would_bite) = (0, f64::NEG_INFINITY, false);
-        for (place, track) in self.tracks.iter_mut().enumerate() {
-            let mut increment = None;
-            if track.rule.is_ceiling {
-                let counts = live
-                    .then(|| track.rule.counts(open, &self.reference))
-                    .flatten()
-                    .unwrap_or_default();
-                if !track.legacy_is_well(counts, breaker_open) {
-                    continue;
-                }
-                increment = track.increment(counts, false);
-            }
-            let share = track.rule.share().ln();
-            let (roll, trip) = (
-                share + track.log_roll(increment.as_ref()),
-                share + track.log_trip(increment.as_ref()),
-            );
-            would_bite |= increment.is_some_and(|open| track.would_bite(&open));
-            if roll.max(trip) > worst_value {
-                (worst, worst_value) = (place, roll.max(trip));
-            }
-            let [roll_sum, trip_sum] = sums;
-            sums = [
-                logsumexp([roll_sum, roll].into_iter()),
-                logsumexp([trip_sum, trip].into_iter()),
-            ];
-        }
-        let [log_roll, log_trip] = sums;
-        Harm {
-            log_roll,
-            log_trip,
-            worst,
-            would_bite,
-        }
-    }
-
     /// Applies a committed raise.
     pub(super) fn apply(&mut self, policy: &Policy, raise: &Raise, now: UnixMillis) {
         let was_tripped = matches!(self.phase, Phase::Tripped(_));
@@ -447,7 +294,6 @@ impl State {
         self.stage_latency = PerArm::default();
         self.stage_ttft = PerArm::default();
         self.stuck_minutes = 0;
-        self.burst_since = None;
     }
 
     /// Evidence of health needed in this stage, in nats.
@@ -460,6 +306,11 @@ impl State {
     pub(super) fn stage_counts(&self, kind: GuardKind) -> Option<Counts> {
         let track = self.tracks.iter().find(|track| track.rule.kind == kind)?;
         Some(track.stage())
+    }
+
+    /// Legacy requests measured for the warm-up, those of the open cell included.
+    pub(super) const fn warm_up_measured(&self, open: &Cell) -> u64 {
+        self.warm_up_seen + open.arms.legacy.requests
     }
 
     /// True if any ledger holds no number.
@@ -492,7 +343,6 @@ impl State {
         self.phase_since = moved(self.phase_since);
         self.propose_after = moved(self.propose_after);
         self.cap_bit_at = self.cap_bit_at.map(moved);
-        self.burst_since = self.burst_since.map(moved);
         for at in &mut self.trips {
             *at = moved(*at);
         }

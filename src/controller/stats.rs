@@ -179,7 +179,7 @@ pub fn logsumexp(values: impl Iterator<Item = f64> + Clone) -> f64 {
         }
         max = max.max(value);
     }
-    if max == f64::NEG_INFINITY || max == f64::INFINITY {
+    if max.is_infinite() {
         return max;
     }
     max + values.map(|value| (value - max).exp()).sum::<f64>().ln()

@@ -9,9 +9,10 @@ use crate::arm::{Arm, Weight};
 use crate::clock::{UnixMillis, for_people};
 use crate::controller::guard;
 use crate::controller::ledger::Track;
+use crate::controller::phase::{Phase, Wait};
 use crate::controller::policy::{GuardKind, Policy};
 use crate::controller::proof::{self, Health, Standing};
-use crate::controller::state::{Phase, State, Wait};
+use crate::controller::state::State;
 use crate::controller::step::Input;
 use crate::controller::words;
 
@@ -168,7 +169,9 @@ fn reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) ->
     match &state.phase {
         Phase::WarmingUp => format!(
             "warm-up: {} of {} legacy requests measured",
-            state.warm_up_seen.min(policy.warm_up_requests),
+            state
+                .warm_up_measured(input.open)
+                .min(policy.warm_up_requests),
             policy.warm_up_requests
         ),
         Phase::Running => running_reason(policy, state, input, now),

@@ -146,13 +146,13 @@ pub(super) fn promotion(
 /// What the worst guard saw when it proved harm. `incident` may tell the failures apart and add what
 /// clients felt: `3x connect 1x 529 · 4 rescued by failover, 0 clients failed`.
 pub(super) fn harm(
-    state: &State,
     worst: &Track,
     open: (f64, f64),
+    open_since: UnixMillis,
     incident: Option<&str>,
     now: UnixMillis,
 ) -> Vec<String> {
-    let (requests, events) = worst.burst();
+    let (requests, events, since) = worst.burst();
     let (requests, events) = (requests + open.0, events + open.1);
     let kind = worst.rule.kind;
     let what = match kind {
@@ -165,7 +165,7 @@ pub(super) fn harm(
         Some((breakdown, felt)) => (format!(": {breakdown}"), felt),
         None => (String::new(), ""),
     };
-    let since = state.burst_since.unwrap_or(state.seen_at);
+    let since = since.unwrap_or(open_since);
     let mut parts = vec![
         format!(
             "{what} {events:.0}/{requests:.0} in {}{breakdown}",

@@ -39,6 +39,8 @@ pub(super) struct Limits {
     pub(super) retry_at_most: Duration,
     /// Pause between two rounds of retention.
     pub(super) retention_every: Duration,
+    /// What closing may take before the rest is given up.
+    pub(super) close_within: Duration,
     /// Stands in for a disk that is full at this many pages; 0: no bound.
     #[cfg(test)]
     pub(super) max_pages: std::sync::Arc<std::sync::atomic::AtomicU32>,
@@ -58,6 +60,7 @@ impl Default for Limits {
             retry_first: Duration::from_millis(250),
             retry_at_most: Duration::from_secs(5),
             retention_every: Duration::from_secs(60),
+            close_within: Duration::from_secs(5),
             #[cfg(test)]
             max_pages: std::sync::Arc::default(),
         }
@@ -271,10 +274,13 @@ impl Shared {
         }
     }
 
-    /// Attempts and commits that wait.
-    pub(super) fn waiting(&self) -> (usize, usize) {
+    /// True if nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
         let inbox = self.inbox();
-        (inbox.attempts.len(), inbox.commits.len())
+        inbox.attempts.is_empty()
+            && inbox.cells.is_empty()
+            && inbox.states.is_empty()
+            && inbox.commits.is_empty()
     }
 
     /// True if attempts are waiting to be written right away.
@@ -283,10 +289,10 @@ impl Shared {
     }
 
     /// Asks the writer to store what is queued and to end.
-    pub(super) fn begin_to_close(&self, within: Duration) {
+    pub(super) fn begin_to_close(&self) {
         self.inbox()
             .close_by
-            .get_or_insert_with(|| Instant::now() + within);
+            .get_or_insert_with(|| Instant::now() + self.limits.close_within);
         self.wake.notify_one();
     }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tokio::time::Instant;
 
+use super::batch::ADD_TOTALS;
 use super::inbox::Limits;
-use super::write::ADD_TOTALS;
+use super::write::BEGIN;
 use crate::clock::UnixMillis;
 use crate::config::StoreConfig;
 
@@ -190,7 +191,7 @@ async fn merge_intervals(
     let Some(slot) = slot else {
         return Ok(None);
     };
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut transaction = connection.begin_with(BEGIN).await?;
     let merge = format!(
         "INSERT INTO interval
          SELECT $2, rollout_id, arm, stage, rollout, requests, errors, rate_limited, rejected, client_gone,
@@ -227,7 +228,7 @@ async fn merge_buckets(
     let Some(slot) = slot else {
         return Ok(None);
     };
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut transaction = connection.begin_with(BEGIN).await?;
     sqlx::query(
         "INSERT INTO latency_bucket
          SELECT $2, rollout_id, arm, metric, bucket, upper_ms, count FROM latency_bucket WHERE slot_at = $1
@@ -265,7 +266,7 @@ async fn merge_cells(
     let Some(minute) = minute else {
         return Ok(None);
     };
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut transaction = connection.begin_with(BEGIN).await?;
     let last: i64 = sqlx::query_scalar("SELECT max(id) FROM evidence_cell")
         .fetch_one(&mut *transaction)
         .await?;

@@ -43,6 +43,7 @@ impl Place {
             probe_every: Duration::from_millis(10),
             retry_first: Duration::from_millis(5),
             retry_at_most: Duration::from_millis(20),
+            close_within: Duration::from_millis(500),
             ..Limits::default()
         };
         Self {

@@ -18,7 +18,7 @@ use super::health::{Identity, check_folder};
 use super::inbox::{Batch, Shared};
 use super::retention::Retention;
 use super::sqlite::{self, OpenError};
-use super::{Known, StoreError, write};
+use super::{Known, StoreError, batch, write};
 use crate::clock::UnixMillis;
 
 /// Why a turn did not end well.
@@ -129,7 +129,7 @@ impl Writer {
     }
 
     fn is_done(&self) -> bool {
-        self.write_error.is_none() && self.batch.is_empty() && self.shared.waiting() == (0, 0)
+        self.write_error.is_none() && self.batch.is_empty() && self.shared.is_empty()
     }
 
     async fn turn(&mut self) {
@@ -288,7 +288,7 @@ impl Writer {
         }
         sqlite::full_disk_for_tests(connection, &self.shared.limits).await?;
         let rows = self.shared.config.requests;
-        match write::store_batch(connection, &self.batch, rows).await {
+        match batch::store_batch(connection, &self.batch, rows).await {
             Ok(()) => {
                 for row in std::mem::take(&mut self.batch).states {
                     match self.known.get(&row.rollout_id) {

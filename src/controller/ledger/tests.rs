@@ -43,7 +43,7 @@ fn minute(track: &mut Track, mass: f64, seen: Counts) -> bool {
     track.commit_minute();
     track.inject(mass);
     let increment = track.increment(seen, false);
-    track.book(seen, increment, true)
+    track.book(seen, increment, true, UnixMillis(0))
 }
 
 #[test]

@@ -335,10 +335,10 @@ fn a_refused_key_waits_for_a_new_one() {
 
 #[test]
 fn a_changed_configuration_is_taken_over() {
-    let mut world = started("25%");
+    let world = started("25%");
     let old = world.policy.clone();
-    let mut take = |new: &crate::controller::policy::Policy, reset: &Reset| {
-        let mut result = adopt(&old, new, world.state().clone(), reset, world.now);
+    let take = |new: &crate::controller::policy::Policy, reset: &Reset| {
+        let result = adopt(&old, new, world.state().clone(), reset, world.now);
         let proposal = result.effects.iter().find_map(|effect| match effect {
             Effect::Propose {
                 proposal, decision, ..
@@ -349,7 +349,6 @@ fn a_changed_configuration_is_taken_over() {
             Some(Effect::Decide(decision)) => decision.reason.clone(),
             _ => String::new(),
         };
-        result.effects.clear();
         (result.state, proposal.map(|(_, weight)| weight), reason)
     };
     let (_, _, reason) = take(&old, &Reset::None);

@@ -166,6 +166,11 @@ impl World {
         let (u, v): (f64, f64) = (self.rng.random(), self.rng.random());
         let z = (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos();
         if mean > 30.0 {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a small count, not negative"
+            )]
             return (mean + z * mean.sqrt()).round().max(0.0) as u64;
         }
         let (limit, mut product, mut count) = ((-mean).exp(), u, 0);
@@ -264,14 +269,7 @@ impl World {
                     proposal, decision, ..
                 } => {
                     self.log.push(decision);
-                    let event = Event::Committed { proposal };
-                    let (more, _) = self.raw_look(Some(event));
-                    for effect in more {
-                        match effect {
-                            Effect::Decide(decision) => self.log.push(decision),
-                            other => panic!("a commit led to {other:?}"),
-                        }
-                    }
+                    self.look(Some(Event::Committed { proposal }));
                 }
                 Effect::PermitProbe => {
                     let ok = self.rng.random::<f64>() >= self.canary.error_rate;

@@ -51,7 +51,8 @@ async fn arm_summary_agrees_with_counting_by_hand() {
             sample.started_at = NOW.plus_millis(random.random_range(0..600_000));
             sample.latency_us = random.random_range(1_000..5_000_000);
             sample.streamed = random.random_bool(0.5);
-            sample.ttft_us = (sample.streamed && arm == Arm::Legacy).then(|| sample.latency_us / 3);
+            sample.ttft_us =
+                (sample.streamed && arm == Arm::Legacy).then_some(sample.latency_us / 3);
             sample
         })
         .collect();
@@ -130,10 +131,12 @@ async fn a_request_row_says_what_happened() {
         attempt(nothing_came),
     ]);
     store.close().await.unwrap();
-    let rows = place.rows("SELECT * FROM request ORDER BY id").await;
+    let rows = place
+        .rows("SELECT *, CAST(latency_ms AS INTEGER) AS latency_whole_ms FROM request ORDER BY id")
+        .await;
     assert_eq!(rows[0].get::<String, _>("time"), "2027-01-15 08:00:00.000");
     assert_eq!(rows[0].get::<String, _>("outcome"), "ok");
-    assert_eq!(rows[0].get::<f64, _>("latency_ms"), 250.0);
+    assert_eq!(rows[0].get::<i64, _>("latency_whole_ms"), 250);
     assert_eq!(rows[0].get::<String, _>("key_hash"), "000000000000feed");
     assert_eq!(rows[1].get::<Option<i64>, _>("status"), None);
     assert_eq!(rows[1].get::<Option<f64>, _>("cost_usd"), None);
