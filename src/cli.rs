@@ -153,7 +153,7 @@ struct SetWeightArgs {
 #[derive(Debug, Args)]
 struct DemoArgs {
     /// Requests per second
-    #[arg(long, default_value_t = 400.0)]
+    #[arg(long, default_value_t = 500.0)]
     rate: f64,
     /// Seed of all chance in the demo
     #[arg(long, default_value_t = 7)]
