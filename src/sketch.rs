@@ -32,7 +32,7 @@ pub fn bucket_of(ms: f64) -> i16 {
     // The tolerance keeps an edge in its own bucket although ln(1.02^i)/ln(1.02) may land just above i.
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "the clamp bounds it to -233..=924"
+        reason = "the clamp bounds it to -232..=923"
     )]
     let bucket = (ms.ln() / GROWTH.ln() - 1e-9).ceil() as i16;
     bucket

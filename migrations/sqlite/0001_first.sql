@@ -11,7 +11,7 @@ CREATE TABLE request (
     rollout_id TEXT,
     arm TEXT NOT NULL, -- the one that was asked
     assigned_arm TEXT NOT NULL, -- the one that the sticky key names
-    stage INTEGER NOT NULL,
+    stage INTEGER NOT NULL, -- from 0
     weight_bps INTEGER NOT NULL,
     model TEXT,
     streamed INTEGER NOT NULL,
@@ -126,7 +126,7 @@ CREATE TABLE decision (
     kind TEXT NOT NULL,
     weight_from_bps INTEGER NOT NULL,
     weight_to_bps INTEGER NOT NULL,
-    stage INTEGER NOT NULL,
+    stage INTEGER NOT NULL, -- from 0
     decided_by TEXT NOT NULL,
     reason TEXT NOT NULL,
     evidence TEXT NOT NULL -- JSON
@@ -152,7 +152,7 @@ SELECT
     kind,
     printf('%g%%', weight_from_bps / 100.0) AS weight_from,
     printf('%g%%', weight_to_bps / 100.0) AS weight_to,
-    stage,
+    stage + 1 AS stage, -- for people, as in the log
     decided_by,
     reason
 FROM decision
