@@ -1,12 +1,11 @@
 -- cutover's store. Times are milliseconds since 1970 in UTC, weights are basis points (500 = 5%).
--- Start with: SELECT * FROM arm_summary;  SELECT * FROM decision_log;
+-- Start with: SELECT * FROM arm_summary;  SELECT * FROM decision_log;  SELECT * FROM request_log;
 -- This file is never edited after its release: changes go to a new file.
 
 CREATE TABLE request (
     -- One row per attempt, as `store.requests` in the configuration asks. Never a body or a credential.
     id INTEGER PRIMARY KEY,
     started_at INTEGER NOT NULL,
-    time TEXT GENERATED ALWAYS AS (strftime('%Y-%m-%d %H:%M:%f', started_at / 1000.0, 'unixepoch')) VIRTUAL, -- UTC
     rollout TEXT,
     rollout_id TEXT,
     arm TEXT NOT NULL, -- the one that was asked
@@ -32,6 +31,16 @@ CREATE TABLE request (
 ) STRICT;
 
 CREATE INDEX request_started_at ON request (started_at);
+
+-- The rows with their time for people. A column of the table would be computed at every insert.
+CREATE VIEW request_log AS
+SELECT
+    id,
+    strftime('%Y-%m-%d %H:%M:%f', started_at / 1000.0, 'unixepoch', 'localtime') AS time,
+    rollout, arm, role, attempt, model, streamed, outcome, status, latency_ms, ttft_ms,
+    input_tokens, output_tokens, cost_usd, upstream_request_id
+FROM request
+ORDER BY id;
 
 CREATE TABLE interval (
     -- Live traffic per minute; minutes older than two days are merged to hours.

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
+use std::sync::LazyLock;
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
@@ -180,23 +181,31 @@ fn span_in(body: &[u8], piece: &str) -> Range<usize> {
     start..start + piece.len()
 }
 
+/// Words of which one at least stands in every body that names provider-side state.
+const HINTS: [&str; 12] = [
+    "\"file_id\"",
+    "\"file_ids\"",
+    "\"vector_store_ids\"",
+    "\"encrypted_content\"",
+    "\"signature\"",
+    "\"thought_signature\"",
+    "\"redacted_thinking\"",
+    "\"reasoning.encrypted\"",
+    "\"item_reference\"",
+    "\"container\"",
+    "\"audio_",
+    "\"rs_",
+];
+
+/// Building a searcher costs more than searching a short body with it, so they are built once.
+static HINT_FINDERS: LazyLock<[memmem::Finder<'static>; 12]> =
+    LazyLock::new(|| HINTS.map(memmem::Finder::new));
+
 /// True if some word in the body may belong to provider-side state. Most bodies hold none of them.
 fn has_state_hint(body: &[u8]) -> bool {
-    const HINTS: [&[u8]; 10] = [
-        b"\"file_id\"",
-        b"\"file_ids\"",
-        b"\"vector_store_ids\"",
-        b"\"encrypted_content\"",
-        b"\"signature\"",
-        b"\"thought_signature\"",
-        b"\"redacted_thinking\"",
-        b"\"reasoning.encrypted\"",
-        b"\"item_reference\"",
-        b"\"container\"",
-    ];
-    HINTS.iter().any(|hint| memmem::find(body, hint).is_some())
-        || memmem::find(body, b"\"audio_").is_some()
-        || memmem::find(body, b"\"rs_").is_some()
+    HINT_FINDERS
+        .iter()
+        .any(|finder| finder.find(body).is_some())
 }
 
 /// True for the id of a container that exists; `{"type":"auto"}` asks for a new one.
