@@ -44,7 +44,14 @@ pub(crate) struct Setup {
 
 /// A rollout that no evidence ever moves, so that only the test does. `lines` are further keys of it.
 pub(crate) fn rollout(name: &str, lines: &str) -> String {
-    let off = ["error-rate", "latency-p99", "ttft-p99", "ttft-p50", "rate-limited", "rejected"];
+    let off = [
+        "error-rate",
+        "latency-p99",
+        "ttft-p99",
+        "ttft-p50",
+        "rate-limited",
+        "rejected",
+    ];
     let off: String = off.map(|guard| format!("{guard} = \"off\"\n")).concat();
     format!(
         "[[rollout]]
@@ -112,7 +119,9 @@ impl Rig {
             format!("http://127.0.0.1:{}{path}", provider.port())
         };
         let legacy_url = url(&legacy, setup.legacy_path);
-        let canary_url = setup.canary_url.unwrap_or_else(|| url(&canary, setup.canary_path));
+        let canary_url = setup
+            .canary_url
+            .unwrap_or_else(|| url(&canary, setup.canary_path));
         let rollouts = if setup.rollouts.is_empty() {
             rollout("default", "")
         } else {
@@ -137,7 +146,12 @@ impl Rig {
         };
         let parsed = parse(&text, &env).unwrap_or_else(|faults| panic!("{faults:#?}\n{text}"));
         let app = start(parsed.config, Source::BuiltIn).await.unwrap();
-        Self { legacy, canary, app, folder }
+        Self {
+            legacy,
+            canary,
+            app,
+            folder,
+        }
     }
 
     /// The port that clients talk to.
@@ -154,25 +168,25 @@ impl Rig {
         post(self.port(), target, body).await.unwrap()
     }
 
-    /// `GET /api/v1/status`, or another of the admin API's routes.
-    pub(crate) async fn admin(&self, method: &str, path: &str, body: &str) -> Value {
+    /// A request to the admin API.
+    async fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
         let mut client = Client::connect(self.app.admin_addr.port()).await.unwrap();
         let length = body.len();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         client.send(head.as_bytes()).await.unwrap();
-        let answer = client.answer().await.unwrap();
-        assert_eq!(answer.head.status, 200, "{method} {path}: {}", answer.text());
-        answer.json()
+        client.answer().await.unwrap()
     }
 
     /// The part of `status` that speaks of one rollout.
     pub(crate) async fn rollout(&self, name: &str) -> Value {
-        let status = self.admin("GET", "/api/v1/status", "").await;
+        let status = self.admin("GET", "/api/v1/status", "").await.json();
         let rollouts = status["rollouts"].as_array().unwrap();
         let found = rollouts.iter().find(|rollout| rollout["name"] == name);
-        found.unwrap_or_else(|| panic!("no rollout {name} in {status}")).clone()
+        found
+            .unwrap_or_else(|| panic!("no rollout {name} in {status}"))
+            .clone()
     }
 
     /// Waits until a rollout's status is as wanted, and returns it.
@@ -192,10 +206,22 @@ impl Rig {
     pub(crate) async fn set_weight(&self, rollout: &str, percent: u16) {
         let body = json!({"weight": format!("{percent}%"), "reason": "a test"}).to_string();
         let path = format!("/api/v1/rollouts/{rollout}/weight");
-        self.admin("PUT", &path, &body).await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.admin("PUT", &path, &body).await;
+            match answer.head.status {
+                200 => break,
+                // Another decision is just being recorded.
+                409 => assert!(Instant::now() < deadline, "{}", answer.text()),
+                _ => panic!("{path}: {}", answer.text()),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let wanted = f64::from(percent) / 100.0;
         let is_there = |rollout: &Value| {
-            rollout["weight"].as_f64().is_some_and(|weight| (weight - wanted).abs() < 1e-9)
+            rollout["weight"]
+                .as_f64()
+                .is_some_and(|weight| (weight - wanted).abs() < 1e-9)
         };
         self.wait_rollout(rollout, is_there).await;
     }
@@ -204,14 +230,20 @@ impl Rig {
     pub(crate) async fn finish(self) -> Finished {
         self.app.shut_down().await;
         let rows = rows(&self.folder).await;
-        Finished { rows, legacy: self.legacy, canary: self.canary }
+        Finished {
+            rows,
+            legacy: self.legacy,
+            canary: self.canary,
+        }
     }
 }
 
 async fn rows(folder: &TempDir) -> Vec<Row> {
     let options = SqliteConnectOptions::new().filename(folder.path().join("cutover.db"));
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-    let rows = sqlx::query("SELECT * FROM request ORDER BY id").fetch_all(&mut connection).await;
+    let rows = sqlx::query("SELECT * FROM request ORDER BY id")
+        .fetch_all(&mut connection)
+        .await;
     let row = |row: &sqlx::sqlite::SqliteRow| {
         let tokens = |column: &str| row.get::<Option<i64>, _>(column);
         Row {
@@ -253,7 +285,12 @@ pub(crate) fn ask(model: &str, stream: bool) -> Value {
 /// The provider that really gave the answer; fails if cutover names another arm.
 pub(crate) fn served_by(answer: &Answer) -> &str {
     let provider = answer.head.header("x-provider").unwrap_or("nobody");
-    assert_eq!(answer.head.header("x-cutover-arm"), Some(provider), "{:?}", answer.head);
+    assert_eq!(
+        answer.head.header("x-cutover-arm"),
+        Some(provider),
+        "{:?}",
+        answer.head
+    );
     provider
 }
 
@@ -264,7 +301,10 @@ pub(crate) async fn exchange(
     headers: &[(&str, &str)],
     body: &Value,
 ) -> Answer {
-    client.request("POST", target, headers, body.to_string().as_bytes()).await.unwrap();
+    client
+        .request("POST", target, headers, body.to_string().as_bytes())
+        .await
+        .unwrap();
     let answer = client.answer().await.unwrap();
     assert_eq!(answer.end, End::Clean);
     answer

@@ -12,14 +12,30 @@ use crate::harness::{
 #[tokio::test]
 async fn eligible_paths_follow_the_weight() {
     let rig = Rig::at(100).await;
-    for path in [CHAT, "/v1/completions", "/v1/embeddings", RESPONSES, MESSAGES, "/v1/messages/"] {
+    for path in [
+        CHAT,
+        "/v1/completions",
+        "/v1/embeddings",
+        RESPONSES,
+        MESSAGES,
+    ] {
         let answer = rig.post(path, &ask("ok", false)).await;
         assert_eq!(answer.head.status, 200, "{path}");
         assert_eq!(served_by(&answer), "canary", "{path}");
-        assert_eq!(answer.head.header("x-cutover-rollout"), Some("default"), "{path}");
+        assert_eq!(
+            answer.head.header("x-cutover-rollout"),
+            Some("default"),
+            "{path}"
+        );
     }
     rig.set_weight("default", 0).await;
-    for path in [CHAT, "/v1/completions", "/v1/embeddings", RESPONSES, MESSAGES] {
+    for path in [
+        CHAT,
+        "/v1/completions",
+        "/v1/embeddings",
+        RESPONSES,
+        MESSAGES,
+    ] {
         let answer = rig.post(path, &ask("ok", false)).await;
         assert_eq!(served_by(&answer), "legacy", "{path}");
     }
@@ -44,11 +60,19 @@ async fn everything_else_stays_on_legacy_at_full_weight() {
         ("POST", "/v1/audio/transcriptions"),
         ("PATCH", "/v1/anything?at=all"),
     ] {
-        let body: &[u8] = if method == "POST" { b"{\"model\": \"ok\"}" } else { b"" };
+        let body: &[u8] = if method == "POST" {
+            b"{\"model\": \"ok\"}"
+        } else {
+            b""
+        };
         client.request(method, target, &[], body).await.unwrap();
         let answer = client.answer().await.unwrap();
         assert_eq!(served_by(&answer), "legacy", "{method} {target}");
-        assert_eq!(answer.head.header("x-cutover-rollout"), None, "{method} {target}");
+        assert_eq!(
+            answer.head.header("x-cutover-rollout"),
+            None,
+            "{method} {target}"
+        );
     }
     assert!(rig.canary.requests().is_empty());
 }
@@ -59,21 +83,45 @@ async fn requests_tied_to_a_providers_state_stay_on_legacy() {
     let mut client = rig.client().await;
     let block = |block: Value| json!({"messages": [{"role": "assistant", "content": [block]}]});
     for (path, state) in [
-        (RESPONSES, json!({"input": "x", "previous_response_id": "resp_1"})),
+        (
+            RESPONSES,
+            json!({"input": "x", "previous_response_id": "resp_1"}),
+        ),
         (RESPONSES, json!({"input": "x", "conversation": "conv_1"})),
-        (RESPONSES, json!({"input": [{"type": "item_reference", "id": "rs_1"}]})),
-        (RESPONSES, json!({"input": [{"type": "reasoning", "encrypted_content": "gAAA"}]})),
-        (CHAT, block(json!({"type": "file", "file": {"file_id": "file-1"}}))),
-        (MESSAGES, block(json!({"type": "document", "source": {"type": "file", "file_id": "f"}}))),
-        (MESSAGES, block(json!({"type": "thinking", "thinking": "hm", "signature": "EqQB"}))),
-        (MESSAGES, block(json!({"type": "redacted_thinking", "data": "EmwK"}))),
+        (
+            RESPONSES,
+            json!({"input": [{"type": "item_reference", "id": "rs_1"}]}),
+        ),
+        (
+            RESPONSES,
+            json!({"input": [{"type": "reasoning", "encrypted_content": "gAAA"}]}),
+        ),
+        (
+            CHAT,
+            block(json!({"type": "file", "file": {"file_id": "file-1"}})),
+        ),
+        (
+            MESSAGES,
+            block(json!({"type": "document", "source": {"type": "file", "file_id": "f"}})),
+        ),
+        (
+            MESSAGES,
+            block(json!({"type": "thinking", "thinking": "hm", "signature": "EqQB"})),
+        ),
+        (
+            MESSAGES,
+            block(json!({"type": "redacted_thinking", "data": "EmwK"})),
+        ),
     ] {
         let answer = exchange(&mut client, path, &[], &state).await;
         assert_eq!(served_by(&answer), "legacy", "{path} {state}");
     }
     // The same words as data of the application tie to nothing.
     let free = json!({"messages": [{"role": "user", "content": "my \"file_id\" is previous"}]});
-    assert_eq!(served_by(&exchange(&mut client, CHAT, &[], &free).await), "canary");
+    assert_eq!(
+        served_by(&exchange(&mut client, CHAT, &[], &free).await),
+        "canary"
+    );
 }
 
 #[tokio::test]
@@ -132,7 +180,10 @@ async fn a_conversation_without_a_key_keeps_its_arm_by_its_first_message() {
 async fn a_configured_header_or_member_is_the_key() {
     for sticky in ["header:x-session", "body:session"] {
         let lines = format!("sticky = \"{sticky}\"");
-        let rig = Rig::with(Setup { rollouts: rollout("default", &lines), ..Setup::default() });
+        let rig = Rig::with(Setup {
+            rollouts: rollout("default", &lines),
+            ..Setup::default()
+        });
         let rig = rig.await;
         rig.set_weight("default", 50).await;
         let mut client = rig.client().await;
@@ -168,8 +219,14 @@ async fn raising_the_weight_only_adds_keys_and_zero_removes_them_all() {
                 on_canary.insert(key);
             }
         }
-        assert!(on_canary.is_superset(&before), "{percent}%: a key went back");
-        assert!(on_canary.len() > before.len() || percent == 0, "{percent}%: no key was added");
+        assert!(
+            on_canary.is_superset(&before),
+            "{percent}%: a key went back"
+        );
+        assert!(
+            on_canary.len() > before.len() || percent == 0,
+            "{percent}%: no key was added"
+        );
         before = on_canary;
     }
     assert_eq!(before.len(), 200);
@@ -205,7 +262,11 @@ async fn the_override_header_counts_only_when_it_is_allowed() {
     assert_eq!(served_by(&answer), "legacy");
 
     let proxy = "allow-override = true".to_owned();
-    let rig = Rig::with(Setup { proxy, ..Setup::default() }).await;
+    let rig = Rig::with(Setup {
+        proxy,
+        ..Setup::default()
+    })
+    .await;
     let mut client = rig.client().await;
     rig.set_weight("default", 0).await;
     let answer = exchange(&mut client, CHAT, &forced("canary"), &ask("ok", false)).await;
@@ -220,18 +281,35 @@ async fn the_override_header_counts_only_when_it_is_allowed() {
     }
     drop(client);
     let rows = rig.finish().await.rows;
-    let roles: Vec<_> = rows.iter().map(|row| (row.arm.as_str(), row.role.as_str())).collect();
-    assert_eq!(roles, [("canary", "override"), ("legacy", "override"), ("canary", "live")]);
+    let roles: Vec<_> = rows
+        .iter()
+        .map(|row| (row.arm.as_str(), row.role.as_str()))
+        .collect();
+    assert_eq!(
+        roles,
+        [
+            ("canary", "override"),
+            ("legacy", "override"),
+            ("canary", "live")
+        ]
+    );
 }
 
 #[tokio::test]
 async fn the_first_rollout_that_covers_model_and_path_routes_and_the_rest_is_legacys() {
     let rollouts = [
-        rollout("gpt", "match = { models = [\"gpt-*\"], paths = [\"/v1/chat/*\"] }"),
+        rollout(
+            "gpt",
+            "match = { models = [\"gpt-*\"], paths = [\"/v1/chat/*\"] }",
+        ),
         rollout("messages", "match = { paths = [\"/v1/messages\"] }"),
     ]
     .concat();
-    let rig = Rig::with(Setup { rollouts, ..Setup::default() }).await;
+    let rig = Rig::with(Setup {
+        rollouts,
+        ..Setup::default()
+    })
+    .await;
     rig.set_weight("gpt", 100).await;
     rig.set_weight("messages", 0).await;
     let check = async |path: &str, model: &str, arm: &str, rollout: Option<&str>| {
@@ -256,7 +334,11 @@ async fn chunked(rig: &Rig, target: &str, body: &[u8]) -> Answer {
     for chunk in body.chunks(16 * 1024) {
         let size = format!("{:x}\r\n", chunk.len());
         // The proxy may refuse before all is sent.
-        if client.send(&[size.as_bytes(), chunk, b"\r\n"].concat()).await.is_err() {
+        if client
+            .send(&[size.as_bytes(), chunk, b"\r\n"].concat())
+            .await
+            .is_err()
+        {
             break;
         }
     }
@@ -270,7 +352,10 @@ fn padded(bytes: usize) -> Value {
 
 fn small_limits() -> Setup {
     let proxy = "replay-body = \"64KiB\"\nmax-body = \"256KiB\"".to_owned();
-    Setup { proxy, ..Setup::default() }
+    Setup {
+        proxy,
+        ..Setup::default()
+    }
 }
 
 #[tokio::test]
@@ -281,9 +366,15 @@ async fn a_body_too_large_to_keep_goes_to_legacy_unchanged() {
     assert_eq!(served_by(&rig.post(CHAT, &small).await), "canary");
     let large = padded(100 * 1024);
     assert_eq!(served_by(&rig.post(CHAT, &large).await), "legacy");
-    assert_eq!(served_by(&chunked(&rig, CHAT, large.to_string().as_bytes()).await), "legacy");
+    assert_eq!(
+        served_by(&chunked(&rig, CHAT, large.to_string().as_bytes()).await),
+        "legacy"
+    );
     for request in rig.legacy.requests() {
-        assert!(request.body == large.to_string().into_bytes(), "the body was changed");
+        assert!(
+            request.body == large.to_string().into_bytes(),
+            "the body was changed"
+        );
     }
 }
 
@@ -292,8 +383,10 @@ async fn a_body_too_large_to_keep_is_streamed_through() {
     let rig = Rig::with(small_limits()).await;
     let body = padded(100 * 1024).to_string().into_bytes();
     let mut client = rig.client().await;
-    let head =
-        format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     client.send(head.as_bytes()).await.unwrap();
     client.send(&body[..1_000]).await.unwrap();
     wait_until("legacy is connected to", || rig.legacy.connections() == 1).await;
@@ -316,10 +409,16 @@ async fn a_body_larger_than_the_limit_is_refused_whatever_its_framing() {
         let by_chunks = chunked(&rig, target, body.as_bytes()).await;
         for answer in [by_length, by_chunks] {
             assert_eq!(answer.head.status, 413, "{target}: {}", answer.text());
-            assert_eq!(answer.head.header("x-cutover-error"), Some("body-too-large"));
+            assert_eq!(
+                answer.head.header("x-cutover-error"),
+                Some("body-too-large")
+            );
             assert!(answer.json()["error"]["message"].is_string());
         }
     }
     assert!(rig.canary.requests().is_empty());
-    assert!(rig.legacy.requests().is_empty(), "a cut body was taken for a whole one");
+    assert!(
+        rig.legacy.requests().is_empty(),
+        "a cut body was taken for a whole one"
+    );
 }
