@@ -371,3 +371,45 @@ async fn legacys_own_failures_are_passed_on_and_never_reach_the_canary() {
     assert_eq!(answer.head.status, 502);
     assert!(rig.finish().await.canary.requests().is_empty());
 }
+
+#[tokio::test]
+async fn a_connection_that_died_while_idle_costs_the_canary_nothing() {
+    let rig = Rig::at(100).await;
+    for stream in BOTH {
+        let answer = rig.post(CHAT, &ask("ok", stream)).await;
+        assert_eq!((answer.end, served_by(&answer)), (End::Clean, "canary"));
+        rig.canary.kill().await;
+        rig.canary.revive().await;
+    }
+    let answer = rig.post(CHAT, &ask("ok", false)).await;
+    assert_eq!(served_by(&answer), "canary");
+    let finished = rig.finish().await;
+    assert_eq!(finished.rows.len(), 3);
+    assert!(
+        finished.rows.iter().all(|row| row.outcome == "ok"),
+        "{:?}",
+        finished.rows
+    );
+}
+
+#[tokio::test]
+async fn an_arm_that_nobody_rescues_is_given_up_in_time() {
+    let legacy = "timeouts = { total = \"300ms\" }".to_owned();
+    let rig = Rig::with(Setup {
+        legacy,
+        ..Setup::default()
+    })
+    .await;
+    rig.set_weight("default", 0).await;
+    let answer = rig.post(CHAT, &ask("fault-stall-head", false)).await;
+    assert_eq!((answer.head.status, answer.end), (504, End::Clean));
+    assert_eq!(answer.head.header("x-cutover-error"), Some("timeout-total"));
+    let answer = rig.post(CHAT, &ask("fault-gap-100", true)).await;
+    assert_eq!(answer.head.status, 200);
+    assert_ne!(answer.end, End::Clean, "{}", answer.text());
+    let rows = rig.finish().await.rows;
+    let outcomes: Vec<_> = rows.iter().map(|row| row.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["timeout-total"; 2]);
+    // The limit of a whole answer counts from the start, its latency from the sending.
+    assert!(rows[0].latency_ms >= 300.0, "{rows:?}");
+}

@@ -80,6 +80,8 @@ pub(crate) struct Rig {
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) rows: Vec<Row>,
+    /// The file itself.
+    pub(crate) database: Vec<u8>,
     pub(crate) legacy: Provider,
     pub(crate) canary: Provider,
 }
@@ -230,8 +232,10 @@ impl Rig {
     pub(crate) async fn finish(self) -> Finished {
         self.app.shut_down().await;
         let rows = rows(&self.folder).await;
+        let database = std::fs::read(self.folder.path().join("cutover.db")).unwrap();
         Finished {
             rows,
+            database,
             legacy: self.legacy,
             canary: self.canary,
         }

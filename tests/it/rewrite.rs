@@ -397,3 +397,47 @@ async fn a_request_for_the_whole_server_stays_one() {
     assert_eq!(client.answer().await.unwrap().head.status, 200);
     assert_eq!(rig.legacy.requests()[0].target, "*");
 }
+
+#[tokio::test]
+async fn no_credential_and_no_text_of_a_request_or_an_answer_reaches_the_store() {
+    let rig = Rig::at(100).await;
+    let mut client = rig.client().await;
+    let bearer = format!("Bearer {CLIENT_KEY}");
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("x-api-key", CLIENT_KEY),
+    ];
+    for model in [
+        "marker-of-a-model",
+        "fault-500@canary",
+        "fault-401",
+        "fault-400",
+    ] {
+        let mut body = ask(model, false);
+        body["user"] = json!("user-in-the-clear");
+        body["messages"][0]["content"] = json!("text-in-the-clear");
+        exchange(&mut client, CHAT, &headers, &body).await;
+    }
+    drop(client);
+    let finished = rig.finish().await;
+    let holds = |text: &str| {
+        finished
+            .database
+            .windows(text.len())
+            .any(|w| w == text.as_bytes())
+    };
+    assert!(
+        holds("marker-of-a-model"),
+        "the search finds nothing at all"
+    );
+    for secret in [
+        CLIENT_KEY,
+        CANARY_KEY,
+        "user-in-the-clear",
+        "text-in-the-clear",
+        "asked and answers",
+        "scripted",
+    ] {
+        assert!(!holds(secret), "{secret}");
+    }
+}

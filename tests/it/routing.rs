@@ -422,3 +422,19 @@ async fn a_body_larger_than_the_limit_is_refused_whatever_its_framing() {
         "a cut body was taken for a whole one"
     );
 }
+
+#[tokio::test]
+async fn the_labels_on_answers_can_be_switched_off() {
+    let proxy = "response-headers = false".to_owned();
+    let rig = Rig::with(Setup {
+        proxy,
+        ..Setup::default()
+    })
+    .await;
+    rig.set_weight("default", 100).await;
+    let answer = rig.post(CHAT, &ask("fault-500@canary", false)).await;
+    assert_eq!(answer.head.header("x-provider"), Some("legacy"));
+    for label in ["x-cutover-arm", "x-cutover-rollout"] {
+        assert_eq!(answer.head.header(label), None);
+    }
+}
