@@ -179,6 +179,19 @@ impl Meter {
         outcome
     }
 
+    /// The connection broke within the body. Leaves the sample and tells the outcome: a stream whose
+    /// last word had gone by is whole all the same, and an error that it announced is why it broke.
+    pub fn broke(&mut self) -> Outcome {
+        let has_content = self.has_content();
+        let outcome = match &mut self.watch {
+            Watch::Stream(stream) if has_content => stream.finish(false),
+            _ => Outcome::Reset,
+        };
+        self.sample.complete = outcome == Outcome::Ok;
+        self.fail(outcome);
+        outcome
+    }
+
     /// The attempt broke. Leaves the sample.
     pub fn fail(&mut self, outcome: Outcome) {
         if let Watch::Stream(stream) = &self.watch {

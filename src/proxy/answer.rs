@@ -159,7 +159,10 @@ impl LiveBody {
                     self.end();
                     return Poll::Ready(None);
                 }
-                Some(Err(_)) => return Poll::Ready(Some(Err(self.break_off(Outcome::Reset)))),
+                Some(Err(_)) => {
+                    let outcome = self.meter.broke();
+                    return Poll::Ready(Some(Err(self.break_off(outcome))));
+                }
                 Some(Ok(frame)) => {
                     // Trailers end here: no client of these APIs knows any.
                     let Ok(chunk) = frame.into_data() else {

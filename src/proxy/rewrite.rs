@@ -93,7 +93,8 @@ impl ArmRewrite {
     /// The arm's URI for a client's path, in origin form.
     #[must_use]
     pub fn uri(&self, asked: &PathAndQuery) -> Uri {
-        if self.prefix.is_empty() && under_v1(asked.path()) {
+        // `OPTIONS *` asks about the server, which has no place under a prefix.
+        if asked.path() == "*" || (self.prefix.is_empty() && under_v1(asked.path())) {
             return Uri::from(asked.clone());
         }
         let path = join(&self.prefix, self.version, asked.path());

@@ -3,6 +3,20 @@
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod failover;
+#[cfg(test)]
+mod hardening;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod metering;
+#[cfg(test)]
 mod provider;
 #[cfg(test)]
+mod rewrite;
+#[cfg(test)]
+mod routing;
+#[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod tls;

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::client::find;
+pub(crate) use script::PRIVATE_HEADERS;
 use wire::Wire;
 
 /// A request as it arrived.

@@ -10,6 +10,21 @@ use super::body::{self, Api};
 use super::wire::Wire;
 use super::{Request, Shared};
 
+/// Credentials, cookies and headers of the connection. The last one is no secret.
+pub(crate) const PRIVATE_HEADERS: [(&str, &str); 11] = [
+    ("set-cookie", "a=1"),
+    ("set-cookie", "b=2"),
+    ("authorization", "Bearer provider"),
+    ("x-api-key", "provider"),
+    ("api-key", "provider"),
+    ("connection", "X-Hop, keep-alive"),
+    ("x-hop", "1"),
+    ("keep-alive", "timeout=5"),
+    ("proxy-authenticate", "Basic"),
+    ("x-cutover-rollout", "forged"),
+    ("x-ratelimit-remaining-tokens", "99"),
+];
+
 /// What goes wrong. The words are the model names, with `fault-` in front.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -38,6 +53,8 @@ pub(super) enum Fault {
     SoftError,
     /// `gzip`: the body compressed, whether asked for or not.
     Gzip,
+    /// `private-headers`: headers that are meant for the peer alone, see [`PRIVATE_HEADERS`].
+    PrivateHeaders,
     /// `until-fin`: neither length nor chunks, FIN is the end.
     UntilFin,
     /// The stream itself is wrong, see [`Flaw`].
@@ -122,6 +139,7 @@ impl Fault {
             "html" => Self::Html,
             "soft-error" => Self::SoftError,
             "gzip" => Self::Gzip,
+            "private-headers" => Self::PrivateHeaders,
             "until-fin" => Self::UntilFin,
             "inband-error" => Self::Flaw(Flaw::InbandError),
             "early-error" => Self::Flaw(Flaw::EarlyError),
@@ -225,6 +243,12 @@ fn draft(fault: &Fault, api: Api, provider: &str, request: &Request) -> Draft {
                 .headers
                 .push(("content-encoding".to_owned(), "gzip".to_owned()));
             draft.parts = vec![body::gzip(&draft.parts.concat())];
+            draft
+        }
+        Fault::PrivateHeaders => {
+            let mut draft = body::answer(api, provider, request, None);
+            let headers = PRIVATE_HEADERS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            draft.headers.extend(headers);
             draft
         }
         fault => body::answer(api, provider, request, fault.flaw()),
