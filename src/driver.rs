@@ -19,7 +19,7 @@ use crate::arm::PerArm;
 use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::config::reload::Reloaded;
-use crate::controller::step::Event;
+use crate::controller::step::{Action, Event};
 use crate::llm;
 use crate::proxy::plane::Plane;
 use crate::recorder::Samples;
@@ -49,6 +49,8 @@ const TICK: Duration = Duration::from_secs(1);
 const WAKE_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 /// Configurations whose late samples can still be told apart.
 const EPOCHS_KEPT: usize = 8;
+/// Commands that wait for a raise at most; further ones are refused.
+const WAITING_MAX: usize = 64;
 /// How long the end waits for decisions that are being recorded.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
 
@@ -82,6 +84,8 @@ pub struct Driver {
     store_was_healthy: bool,
     inputs: Inputs,
     commits: JoinSet<Done>,
+    /// Commands that wait for a raise that is being recorded: milliseconds, if the store is well.
+    waiting: VecDeque<Request>,
     started_at: Instant,
 }
 
@@ -120,7 +124,10 @@ impl Driver {
                 _ = tick.tick() => self.look_at_all(),
                 Some(request) = self.inputs.requests.recv() => self.answer(request),
                 Some(reloaded) = self.inputs.reloads.recv() => self.reload(reloaded),
-                Some(done) = self.commits.join_next() => self.committed(done),
+                Some(done) = self.commits.join_next() => {
+                    self.committed(done);
+                    self.answer_waiting();
+                }
                 Ok(()) = self.health.changed() => self.tell_health(),
             }
         }
@@ -223,6 +230,13 @@ impl Driver {
                 let only = self.rollouts.len() == 1 && rollout.is_empty();
                 let named = |known: &Rollout| only || *known.key.name == *rollout;
                 match self.rollouts.iter().position(named) {
+                    Some(place) if self.must_wait(place, command.action) => {
+                        self.waiting.push_back(Request::Operate {
+                            rollout,
+                            command,
+                            reply,
+                        });
+                    }
                     Some(place) => {
                         self.look_at(place, Some(Event::Operator(command)), Some(reply));
                     }
@@ -234,6 +248,26 @@ impl Driver {
                     }
                 }
             }
+        }
+    }
+
+    /// A command that may raise waits while another raise is being recorded, rather than be refused for
+    /// a race that no person can see. Not `promote`: it means the stage above the one that was seen.
+    fn must_wait(&self, place: usize, action: Action) -> bool {
+        let Some(state) = self.rollouts.get(place).map(|known| &known.stored.state) else {
+            return false;
+        };
+        let may_raise = match action {
+            Action::SetWeight(weight) => weight > state.snapshot().weight,
+            Action::Resume | Action::Retry => true,
+            Action::Hold | Action::Promote | Action::Rollback => false,
+        };
+        may_raise && state.outstanding().is_some() && self.waiting.len() < WAITING_MAX
+    }
+
+    fn answer_waiting(&mut self) {
+        for request in std::mem::take(&mut self.waiting) {
+            self.answer(request);
         }
     }
 

@@ -335,6 +335,12 @@ impl State {
         }
     }
 
+    /// Legacy requests measured so far. Without a canary a cell stays open for a minute; its requests
+    /// count nevertheless, or the warm-up would be as coarse as that.
+    pub(super) fn warm_up_seen(&self, open: &Cell) -> u64 {
+        self.warm_up_seen + open.arms.legacy.requests
+    }
+
     /// Sums the evidence of harm over all guards. Ceilings are read with the open cell, since they need
     /// no legacy to compare with; guards against legacy wait for the cell to close.
     pub(super) fn harm(&mut self, open: &Cell, breaker_open: bool) -> Harm {

@@ -137,7 +137,7 @@ pub fn step(policy: &Policy, state: State, input: &Input<'_>, now: UnixMillis) -
         turn.judge_convergence(&harm);
     }
     if turn.effects.is_empty() {
-        turn.go_on(&harm, input.store_healthy);
+        turn.go_on(&harm, input);
     }
     turn.end()
 }
@@ -530,13 +530,13 @@ impl<'a> Turn<'a> {
             && self.state.wait != Some(Wait::Evidence)
     }
 
-    fn go_on(&mut self, harm: &Harm, store_healthy: bool) {
-        let may = self.may_propose(store_healthy);
+    fn go_on(&mut self, harm: &Harm, input: &Input<'_>) {
+        let may = self.may_propose(input.store_healthy);
+        let warm_up_seen = self.state.warm_up_seen(input.open);
         match &self.state.phase {
-            Phase::WarmingUp if may && self.state.warm_up_seen >= self.policy.warm_up_requests => {
+            Phase::WarmingUp if may && warm_up_seen >= self.policy.warm_up_requests => {
                 let reason = format!(
-                    "warm-up: {} legacy requests in {}",
-                    self.state.warm_up_seen,
+                    "warm-up: {warm_up_seen} legacy requests in {}",
                     for_people(self.now.millis_since(self.state.phase_since))
                 );
                 if let Some(raise) = self.raise_to_stage(DecisionKind::Start, 0) {

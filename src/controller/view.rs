@@ -168,7 +168,7 @@ fn reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) ->
     match &state.phase {
         Phase::WarmingUp => format!(
             "warm-up: {} of {} legacy requests measured",
-            state.warm_up_seen.min(policy.warm_up_requests),
+            state.warm_up_seen(input.open).min(policy.warm_up_requests),
             policy.warm_up_requests
         ),
         Phase::Running => running_reason(policy, state, input, now),

@@ -59,6 +59,7 @@ impl Driver {
             store_was_healthy: true,
             inputs,
             commits: JoinSet::new(),
+            waiting: VecDeque::new(),
             started_at: Instant::now(),
         };
         let rows = driver
