@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod daemon;
+#[cfg(test)]
 mod provider;
 #[cfg(test)]
 mod tidy;

@@ -19,13 +19,18 @@ fn rust_files(folder: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     walk(&root.join(folder), &mut found);
     let relative = |path: &Path| path.strip_prefix(root).unwrap().display().to_string();
-    found.iter().map(|path| (relative(path), fs::read_to_string(path).unwrap())).collect()
+    found
+        .iter()
+        .map(|path| (relative(path), fs::read_to_string(path).unwrap()))
+        .collect()
 }
 
 /// The lines of code: no comments, and nothing from the test module on.
 fn code_lines(text: &str) -> impl Iterator<Item = &str> {
     let without_tests = text.split("#[cfg(test)]").next().unwrap();
-    without_tests.lines().filter(|line| !line.trim_start().starts_with("//"))
+    without_tests
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
 }
 
 fn names(text: &str, word: &str) -> bool {
@@ -48,13 +53,25 @@ fn pure_files_name_no_runtime_no_network_and_no_database() {
     let pure = |path: &str| {
         path.starts_with("src/controller")
             || path.starts_with("src/llm")
-            || ["src/outcome.rs", "src/sketch.rs", "src/proxy/assign.rs", "src/proxy/failover.rs"]
-                .contains(&path)
+            || [
+                "src/outcome.rs",
+                "src/sketch.rs",
+                "src/proxy/assign.rs",
+                "src/proxy/failover.rs",
+            ]
+            .contains(&path)
             || path == "src/config/change.rs"
             || path == "src/admin/auth.rs"
     };
-    let files: Vec<_> = rust_files("src").into_iter().filter(|(path, _)| pure(path)).collect();
-    assert!(files.len() >= 15, "only {} pure files were found", files.len());
+    let files: Vec<_> = rust_files("src")
+        .into_iter()
+        .filter(|(path, _)| pure(path))
+        .collect();
+    assert!(
+        files.len() >= 15,
+        "only {} pure files were found",
+        files.len()
+    );
     for (path, text) in files {
         for word in ["tokio", "hyper", "sqlx", "notify", "SystemTime"] {
             assert!(!names(&text, word), "{path} is pure and names {word}");
@@ -74,14 +91,25 @@ fn each_dependency_stays_in_its_layer() {
         ("notify", &["src/config/reload"]),
         (
             "hyper",
-            &["src/proxy", "src/upstream", "src/meter.rs", "src/admin", "src/cli/client.rs", "src/demo"],
+            &[
+                "src/proxy",
+                "src/upstream",
+                "src/meter.rs",
+                "src/admin",
+                "src/cli/client.rs",
+                "src/demo",
+            ],
         ),
     ];
     for (path, text) in rust_files("src") {
         for (word, places) in allowed {
-            let is_path = names(&text, &format!("{word}::")) || text.contains(&format!("use {word}"));
+            let is_path =
+                names(&text, &format!("{word}::")) || text.contains(&format!("use {word}"));
             let here = places.iter().any(|place| path.starts_with(place));
-            assert!(here || !is_path, "{path} names {word}, which lives in {places:?}");
+            assert!(
+                here || !is_path,
+                "{path} names {word}, which lives in {places:?}"
+            );
         }
     }
 }
@@ -90,7 +118,10 @@ fn each_dependency_stays_in_its_layer() {
 fn only_the_driver_holds_the_publishing_end_of_the_weights() {
     for (path, text) in rust_files("src") {
         let here = path == "src/weights.rs" || path.starts_with("src/driver");
-        assert!(here || !names(&text, "Publisher"), "{path} could change weights");
+        assert!(
+            here || !names(&text, "Publisher"),
+            "{path} could change weights"
+        );
     }
 }
 
@@ -98,13 +129,26 @@ fn only_the_driver_holds_the_publishing_end_of_the_weights() {
 fn files_stay_short_and_say_what_they_are_for() {
     for (path, text) in rust_files("src") {
         let lines = text.split("#[cfg(test)]").next().unwrap().lines().count();
-        assert!(is_test_file(&path) || lines <= 400, "{path} has {lines} lines without its tests");
-        assert!(text.starts_with("//!"), "{path} does not open with what it is for");
-        assert!(!path.ends_with("/mod.rs"), "{path}: write foo.rs beside foo/");
+        assert!(
+            is_test_file(&path) || lines <= 400,
+            "{path} has {lines} lines without its tests"
+        );
+        assert!(
+            text.starts_with("//!"),
+            "{path} does not open with what it is for"
+        );
+        assert!(
+            !path.ends_with("/mod.rs"),
+            "{path}: write foo.rs beside foo/"
+        );
         for bad in ["utils", "helper", "manager", "common", "misc"] {
             assert!(!path.contains(bad), "{path}: say what it is");
         }
-        for mark in [concat!("FIX", "ME"), concat!("XX", "X"), concat!("TO", "DO")] {
+        for mark in [
+            concat!("FIX", "ME"),
+            concat!("XX", "X"),
+            concat!("TO", "DO"),
+        ] {
             assert!(!text.contains(mark), "{path} holds a {mark}");
         }
     }
