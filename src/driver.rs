@@ -49,7 +49,7 @@ const TICK: Duration = Duration::from_secs(1);
 const WAKE_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 /// Configurations whose late samples can still be told apart.
 const EPOCHS_KEPT: usize = 8;
-/// Commands that wait for a raise to be recorded at most.
+/// Commands that wait for a raise at most; further ones are refused.
 const WAITING_MAX: usize = 64;
 /// How long the end waits for decisions that are being recorded.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
@@ -84,7 +84,7 @@ pub struct Driver {
     store_was_healthy: bool,
     inputs: Inputs,
     commits: JoinSet<Done>,
-    /// Commands that came while a raise was being recorded; bounded by [`WAITING_MAX`].
+    /// Commands that wait for a raise that is being recorded: milliseconds, if the store is well.
     waiting: VecDeque<Request>,
     started_at: Instant,
 }
@@ -251,14 +251,18 @@ impl Driver {
         }
     }
 
-    /// One raise at a time: a command that may raise the weight waits while another raise is being
-    /// recorded, which takes milliseconds. What holds or lowers it never waits.
+    /// A command that may raise waits while another raise is being recorded, rather than be refused for
+    /// a race that no person can see. Not `promote`: it means the stage above the one that was seen.
     fn must_wait(&self, place: usize, action: Action) -> bool {
-        let rollout = self.rollouts.get(place);
-        let recording = rollout.is_some_and(|known| known.stored.state.outstanding().is_some());
-        recording
-            && self.waiting.len() < WAITING_MAX
-            && !matches!(action, Action::Hold | Action::Rollback)
+        let Some(state) = self.rollouts.get(place).map(|known| &known.stored.state) else {
+            return false;
+        };
+        let may_raise = match action {
+            Action::SetWeight(weight) => weight > state.snapshot().weight,
+            Action::Resume | Action::Retry => true,
+            Action::Hold | Action::Promote | Action::Rollback => false,
+        };
+        may_raise && state.outstanding().is_some() && self.waiting.len() < WAITING_MAX
     }
 
     /// Takes up the commands that waited.

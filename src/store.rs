@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -136,7 +136,8 @@ pub struct DecisionRow {
 pub struct StoredDecision {
     /// Its number, rising in time.
     pub id: i64,
-    /// When it was taken.
+    /// When it was taken; RFC 3339 in the API.
+    #[serde(serialize_with = "as_time")]
     pub at: UnixMillis,
     /// The rollout's name.
     pub rollout: String,
@@ -144,11 +145,14 @@ pub struct StoredDecision {
     pub rollout_id: String,
     /// `promote`, `hold`, `trip`, `roll-back` ...
     pub kind: String,
-    /// The effective weight before.
+    /// The effective weight before; a fraction in the API.
+    #[serde(serialize_with = "as_fraction")]
     pub weight_from: Weight,
-    /// The effective weight after.
+    /// The effective weight after; a fraction in the API.
+    #[serde(serialize_with = "as_fraction")]
     pub weight_to: Weight,
-    /// The stage after it, from 0.
+    /// The stage after it, from 0; from 1 in the API, as everywhere that people look.
+    #[serde(serialize_with = "from_one")]
     pub stage: i64,
     /// `proof`, or the operator who asked for it.
     pub by: String,
@@ -156,6 +160,18 @@ pub struct StoredDecision {
     pub reason: String,
     /// The numbers it rests on.
     pub evidence: serde_json::Value,
+}
+
+fn as_time<S: Serializer>(at: &UnixMillis, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(at)
+}
+
+fn as_fraction<S: Serializer>(weight: &Weight, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(weight.fraction())
+}
+
+fn from_one<S: Serializer>(stage: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i64(stage.saturating_add(1))
 }
 
 /// The receipt for a commit: both rows are on the disk.

@@ -11,6 +11,8 @@ mod harness;
 #[cfg(test)]
 mod metering;
 #[cfg(test)]
+mod daemon;
+#[cfg(test)]
 mod provider;
 #[cfg(test)]
 mod rewrite;

@@ -11,6 +11,7 @@ Environment:
   KEY_OPENAI, KEY_ANTHROPIC          what callers show (default "test"); DIRECT_KEY_... for the provider
   MODEL_CHAT, MODEL_EMBEDDING, MODEL_ANTHROPIC
   REPEAT                             how often each call is made, each time for another user (default 1)
+  ONLY                               calls to make, like "chat.plain,messages.stream" (default all)
   IGNORE                             JSON keys that may differ, like "id,created"
 
 A side whose two addresses are not set is left out.
@@ -195,12 +196,15 @@ def side_of(kind, role):
 def main():
     repeat = int(os.environ.get("REPEAT", "1"))
     ignored = [key for key in os.environ.get("IGNORE", "").split(",") if key]
+    only = [name for name in os.environ.get("ONLY", "").split(",") if name]
     results, arms = {}, collections.Counter()
     for kind, calls in CALLS.items():
         proxied, direct, canary = (side_of(kind, role) for role in ("BASE", "DIRECT", "CANARY"))
         if proxied is None or direct is None:
             continue
         for name, call in calls.items():
+            if only and name not in only:
+                continue
             for number in range(repeat):
                 user = f"user-{number}"
                 answer = proxied.ask(call, user)
