@@ -62,6 +62,8 @@ async fn every_failure_before_content_is_rescued_and_booked_against_the_canary()
         ("529", "server-error", "server-error"),
         ("401", "auth", "auth"),
         ("404-model", "parity", "parity"),
+        ("408", "server-error", "server-error"),
+        ("204", "soft-error", "soft-error"),
         ("400-param", "parity", "parity"),
         ("soft-error", "soft-error", "soft-error"),
         ("html", "soft-error", "soft-error"),
@@ -136,12 +138,22 @@ async fn an_exhausted_canary_is_rescued_and_not_called_broken() {
 #[tokio::test]
 async fn an_account_without_credit_is_rescued() {
     let rig = Rig::at(100).await;
-    for stream in BOTH {
-        rescued(&rig, CHAT, "fault-429-quota@canary", stream).await;
+    let faults = ["fault-429-quota@canary", "fault-402@canary"];
+    for fault in faults {
+        for stream in BOTH {
+            rescued(&rig, CHAT, fault, stream).await;
+        }
+        // Three refusals in a row would end the rollout's traffic to the canary.
+        assert_eq!(
+            served_by(&rig.post(CHAT, &ask("ok", false)).await),
+            "canary"
+        );
     }
     let rows = rig.finish().await.rows;
-    for stream in BOTH {
-        check_rows(&rows, "fault-429-quota@canary", stream, "quota");
+    for fault in faults {
+        for stream in BOTH {
+            check_rows(&rows, fault, stream, "quota");
+        }
     }
 }
 

@@ -338,3 +338,23 @@ async fn a_provider_that_answers_too_much_does_not_poison_the_next_request() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_client_of_http_1_0_is_served_without_chunks() {
+    let rig = Rig::at(100).await;
+    for stream in [false, true] {
+        let body = ask("ok", stream).to_string();
+        let length = body.len();
+        let head = format!("POST {CHAT} HTTP/1.0\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+        let mut client = rig.client().await;
+        client
+            .send(&[head.as_bytes(), body.as_bytes()].concat())
+            .await
+            .unwrap();
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.head.status, served_by(&answer)), (200, "canary"));
+        assert_eq!(answer.head.header("transfer-encoding"), None);
+        let direct = crate::client::post(rig.canary.port(), CHAT, &ask("ok", stream)).await;
+        assert!(answer.body == direct.unwrap().body, "{}", answer.text());
+    }
+}

@@ -208,17 +208,8 @@ impl Rig {
     pub(crate) async fn set_weight(&self, rollout: &str, percent: u16) {
         let body = json!({"weight": format!("{percent}%"), "reason": "a test"}).to_string();
         let path = format!("/api/v1/rollouts/{rollout}/weight");
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let answer = self.admin("PUT", &path, &body).await;
-            match answer.head.status {
-                200 => break,
-                // Another decision is just being recorded.
-                409 => assert!(Instant::now() < deadline, "{}", answer.text()),
-                _ => panic!("{path}: {}", answer.text()),
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let answer = self.admin("PUT", &path, &body).await;
+        assert_eq!(answer.head.status, 200, "{path}: {}", answer.text());
         let wanted = f64::from(percent) / 100.0;
         let is_there = |rollout: &Value| {
             rollout["weight"]
