@@ -7,6 +7,7 @@
 //! Reading order: [`policy`] (what is asked), [`evidence`] (what is seen), [`stats`] (what it is worth),
 //! [`guard`] (which events count), [`ledger`] (what is proven), [`state`] (what is remembered), [`step`]
 //! with `alarm`, `rise` and `operator`, and [`adopt`] (what happens), [`effect`] and [`view`] (what is said).
+#![deny(clippy::disallowed_methods)]
 
 pub mod adopt;
 mod alarm;

@@ -14,9 +14,12 @@
 pub mod answer;
 pub mod assign;
 pub mod attempt;
+mod client_io;
 pub mod failover;
 pub mod handle;
 pub mod listener;
 pub mod plane;
+mod read;
 pub mod refuse;
 pub mod rewrite;
+mod route;

@@ -3,6 +3,7 @@
 //! An upstream that breaks off becomes an error of this body, which makes hyper break the client's
 //! connection: a truncated answer never looks complete (invariant 6).
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
@@ -43,6 +44,8 @@ pub struct LiveBody {
     last_chunk_at: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     ended: Option<Outcome>,
+    /// Set when the body breaks off, if somebody has to know.
+    broken: Option<Rc<Cell<bool>>>,
 }
 
 /// Time limits of a body.
@@ -92,11 +95,17 @@ impl LiveBody {
             last_chunk_at: Instant::now(),
             timer: None,
             ended: None,
+            broken: None,
         };
         if body.incoming.is_end_stream() {
             body.end();
         }
         body
+    }
+
+    /// Sets `broken` if the body breaks off.
+    pub fn tell_when_broken(&mut self, broken: Rc<Cell<bool>>) {
+        self.broken = Some(broken);
     }
 
     /// The attempt's meter.
@@ -210,6 +219,9 @@ impl LiveBody {
         self.meter.fail(outcome);
         self.ended = Some(outcome);
         self.connection = None;
+        if let Some(broken) = &self.broken {
+            broken.set(true);
+        }
         outcome
     }
 

@@ -92,7 +92,10 @@ pub async fn attempt(
     };
     let (mut head, incoming) = response.into_parts();
     meter.head(head.status.as_u16(), &head.headers);
-    choose_watch(&mut meter, call, plane, &head);
+    let is_readable = !is_encoded(&head);
+    if is_readable {
+        choose_watch(&mut meter, call, plane, &head);
+    }
     strip_answer(&mut head.headers);
     head.version = Version::HTTP_11;
     let limits = BodyLimits {
@@ -100,7 +103,7 @@ pub async fn attempt(
         total_at: total_limit(timeouts, call.streamed).map(|total| started_at + total),
     };
     let body = LiveBody::new(incoming, connection, Rc::clone(&plane.pool), meter, limits);
-    if hold {
+    if hold && is_readable {
         hold_back(head, body).await
     } else {
         Tried::Answer(Response::from_parts(head, Answer::Live(Box::new(body))))
@@ -225,6 +228,13 @@ fn choose_watch(meter: &mut Meter, call: &Call<'_>, plane: &ArmPlane, head: &res
     } else {
         meter.watch_plain(dialect, content_type);
     }
+}
+
+/// True if the arm compressed the answer although it was asked not to. It then passes unread: that it
+/// cannot be read is no fault of the answer.
+fn is_encoded(head: &response::Parts) -> bool {
+    let coding = head.headers.get(header::CONTENT_ENCODING);
+    head.status.is_success() && coding.is_some_and(|coding| coding.as_bytes() != b"identity")
 }
 
 /// Holds the answer back until it shows content, ends, or is too large or too slow to be held.

@@ -3,45 +3,51 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, request};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
-use rand::RngExt;
+use http::{HeaderValue, Request, Response, StatusCode, Version, request};
+use hyper::body::Incoming;
 
 use super::answer::Answer;
-use super::assign::{arm_of, bucket};
 use super::attempt::{Call, Tried, Upload, attempt};
 use super::failover::{Failed, may_rescue};
 use super::plane::{Worker, WorkerPlane};
+use super::read::{ReadBody, read_body};
 use super::refuse;
 use super::rewrite::{X_CUTOVER_ARM, X_CUTOVER_ROLLOUT};
-use crate::arm::{Arm, Weight};
+use super::route::{Routed, route};
+use crate::arm::Arm;
 use crate::clock::UnixMillis;
-use crate::config::{RolloutConfig, Sticky};
 use crate::llm::{self, Dialect, RequestFacts};
 use crate::meter::clipped;
 use crate::outcome::Outcome;
 use crate::sample::{Role, Sample};
 use crate::upstream::body::{Upload as StreamedUpload, UploadBody, UploadState};
 
-/// A client that sends nothing of its body for this long is given up.
-const UPLOAD_IDLE: Duration = Duration::from_secs(60);
-
 /// Answers one request. Never fails: what goes wrong is an answer, or a body that breaks off.
+/// `broken` is set when a body breaks off that the client could not tell from a complete one.
 ///
 /// # Errors
 /// None; the type is what the server expects.
 pub async fn handle(
     worker: Rc<Worker>,
     request: Request<Incoming>,
+    broken: Rc<Cell<bool>>,
 ) -> Result<Response<Answer>, Infallible> {
+    let is_old = request.version() < Version::HTTP_11;
+    let mut response = respond(worker, request).await;
+    if let (true, Answer::Live(body)) = (is_old, response.body_mut()) {
+        // HTTP/1.0 ends a body by closing: only a reset can say that something is missing.
+        body.tell_when_broken(broken);
+    }
+    Ok(response)
+}
+
+async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Answer> {
     let plane = worker.plane();
     let dialect = Dialect::of_path(request.method(), request.uri().path());
     if let Err(refused) = refuse::check_head(&request, dialect, &plane.config.proxy) {
-        return Ok(*refused);
+        return *refused;
     }
     let (parts, body) = request.into_parts();
     let call = Call {
@@ -53,9 +59,9 @@ pub async fn handle(
     };
     let Some(dialect) = dialect else {
         let upload = streamed_upload(Vec::new(), body, 0, &plane);
-        return Ok(pinned(&call, &Routed::pinned(), upload, None).await);
+        return pinned(&call, &Routed::pinned(), upload, None).await;
     };
-    Ok(match read_body(body, &plane).await {
+    match read_body(body, &plane).await {
         ReadBody::Whole(bytes) => eligible(&call, dialect, &bytes).await,
         ReadBody::TooLargeToKeep {
             read_ahead,
@@ -83,33 +89,6 @@ pub async fn handle(
             "body-broken",
             "the request body broke off",
         ),
-    })
-}
-
-/// Where a request goes, and why.
-#[derive(Debug, Clone, Copy)]
-struct Routed {
-    /// Place of its rollout; `None` outside all of them.
-    rollout: Option<u16>,
-    arm: Arm,
-    assigned: Arm,
-    role: Role,
-    weight: Weight,
-    stage: u16,
-    key_hash: u64,
-}
-
-impl Routed {
-    const fn pinned() -> Self {
-        Self {
-            rollout: None,
-            arm: Arm::Legacy,
-            assigned: Arm::Legacy,
-            role: Role::Pinned,
-            weight: Weight::ZERO,
-            stage: 0,
-            key_hash: 0,
-        }
     }
 }
 
@@ -203,66 +182,6 @@ async fn pinned(
     labelled(call, routed, routed.arm, answer)
 }
 
-fn route(call: &Call<'_>, dialect: Dialect, facts: &RequestFacts<'_>, body: &[u8]) -> Routed {
-    let model = facts.model.as_deref().unwrap_or("");
-    let path = call.parts.uri.path();
-    let mut rollouts = call
-        .plane
-        .config
-        .rollouts
-        .iter()
-        .zip(&call.plane.rollouts)
-        .zip(0u16..);
-    let found = rollouts.find(|((config, _), _)| covers(config, model, path));
-    let (Some(((config, rollout), at)), None) = (found, &facts.pinned) else {
-        return Routed::pinned();
-    };
-    let snapshot = rollout.weights.snapshot();
-    let sticky = match &config.sticky {
-        Sticky::Auto => llm::sticky_auto(dialect, facts, body),
-        Sticky::Header(name) => call
-            .parts
-            .headers
-            .get(name)
-            .map(|value| llm::hash_key(value.as_bytes())),
-        Sticky::Body(field) => llm::sticky_field(body, field),
-        Sticky::None => None,
-    };
-    let draw = sticky.unwrap_or_else(|| call.worker.rng.borrow_mut().random());
-    let assigned = arm_of(bucket(rollout.salt, draw), snapshot.weight);
-    let (arm, role) = if let Some(forced) = forced_arm(call) {
-        (forced, Role::Override)
-    } else if snapshot.probing && rollout.weights.take_probe() {
-        (Arm::Canary, Role::Probe)
-    } else {
-        (assigned, Role::Live)
-    };
-    Routed {
-        rollout: Some(at),
-        arm,
-        assigned,
-        role,
-        weight: snapshot.weight,
-        stage: snapshot.stage,
-        key_hash: sticky.unwrap_or(0),
-    }
-}
-
-fn covers(rollout: &RolloutConfig, model: &str, path: &str) -> bool {
-    let any = |globs: &[crate::config::values::Glob], text: &str| {
-        globs.is_empty() || globs.iter().any(|glob| glob.matches(text))
-    };
-    any(&rollout.match_models, model) && any(&rollout.match_paths, path)
-}
-
-fn forced_arm(call: &Call<'_>) -> Option<Arm> {
-    if !call.plane.config.proxy.allow_override {
-        return None;
-    }
-    let word = call.parts.headers.get(X_CUTOVER_ARM)?.to_str().ok()?;
-    Arm::from_word(word.trim())
-}
-
 fn sample_of(
     call: &Call<'_>,
     routed: &Routed,
@@ -340,63 +259,4 @@ fn streamed_upload(
         body: UploadBody::Streamed(streamed),
         state,
     }
-}
-
-/// What became of reading an eligible request's body.
-enum ReadBody {
-    Whole(Bytes),
-    /// Larger than `replay-body`: not eligible, streamed to legacy.
-    TooLargeToKeep {
-        read_ahead: Vec<Bytes>,
-        bytes: u64,
-        rest: Incoming,
-    },
-    /// Larger than `max-body`.
-    TooLarge,
-    Stalled,
-    Broken,
-}
-
-async fn read_body(mut body: Incoming, plane: &WorkerPlane) -> ReadBody {
-    let proxy = &plane.config.proxy;
-    if body.size_hint().lower() > proxy.replay_body_bytes {
-        return ReadBody::TooLargeToKeep {
-            read_ahead: Vec::new(),
-            bytes: 0,
-            rest: body,
-        };
-    }
-    let mut chunks: Vec<Bytes> = Vec::new();
-    let mut bytes = 0u64;
-    while !body.is_end_stream() {
-        let frame = match tokio::time::timeout(UPLOAD_IDLE, body.frame()).await {
-            Err(_) => return ReadBody::Stalled,
-            Ok(None) => break,
-            Ok(Some(Err(_))) => return ReadBody::Broken,
-            Ok(Some(Ok(frame))) => frame,
-        };
-        // Trailers of a request carry nothing that an LLM call needs.
-        let Ok(chunk) = frame.into_data() else {
-            continue;
-        };
-        bytes += chunk.len() as u64;
-        chunks.push(chunk);
-        if bytes > proxy.max_body_bytes {
-            return ReadBody::TooLarge;
-        }
-        if bytes > proxy.replay_body_bytes {
-            return ReadBody::TooLargeToKeep {
-                read_ahead: chunks,
-                bytes,
-                rest: body,
-            };
-        }
-    }
-    // Almost every body is one chunk, and then no byte is copied.
-    let single = if chunks.len() == 1 {
-        chunks.pop()
-    } else {
-        None
-    };
-    ReadBody::Whole(single.unwrap_or_else(|| chunks.concat().into()))
 }

@@ -4,6 +4,7 @@
 //! ends the daemon. On shutdown, accepting stops at once, connections finish what is in flight, and
 //! what is left after the drain time is cut.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::client_io::ClientIo;
 use super::handle::handle;
 use super::plane::{Plane, Worker, WorkerPlane};
 use crate::recorder::{Recorder, SampleSink};
@@ -288,8 +290,11 @@ async fn serve(serving: Rc<Serving>, accepted: Accepted) {
 }
 
 async fn serve_connection(serving: &Rc<Serving>, tcp: TcpStream) {
-    let service = service_fn(|request| handle(Rc::clone(&serving.worker), request));
-    let mut connection = std::pin::pin!(serving.http.serve_connection(TokioIo::new(tcp), service));
+    let broken = Rc::new(Cell::new(false));
+    let service =
+        service_fn(|request| handle(Rc::clone(&serving.worker), request, Rc::clone(&broken)));
+    let io = TokioIo::new(ClientIo::new(tcp, Rc::clone(&broken)));
+    let mut connection = std::pin::pin!(serving.http.serve_connection(io, service));
     let drain = serving.drain.notified();
     if serving.worker.draining.get() {
         connection.as_mut().graceful_shutdown();

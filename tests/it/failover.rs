@@ -425,3 +425,43 @@ async fn an_arm_that_nobody_rescues_is_given_up_in_time() {
     // The limit of a whole answer counts from the start, its latency from the sending.
     assert!(rows[0].latency_ms >= 300.0, "{rows:?}");
 }
+
+#[tokio::test]
+async fn a_cut_stream_resets_a_client_of_http_1_0_whose_body_ends_with_the_connection() {
+    let rig = Rig::at(100).await;
+    for fault in [
+        "fault-reset-at-1000@canary",
+        "fault-truncate-at-1000@canary",
+    ] {
+        let body = ask(fault, true).to_string();
+        let length = body.len();
+        let head = format!("POST {CHAT} HTTP/1.0\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+        let mut client = rig.client().await;
+        client
+            .send(&[head.as_bytes(), body.as_bytes()].concat())
+            .await
+            .unwrap();
+        let end = match client.answer().await {
+            Ok(answer) => answer.end,
+            Err(end) => end,
+        };
+        assert_eq!(end, End::Reset, "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_compressed_unasked_passes_and_is_no_fault_of_the_canary() {
+    let rig = Rig::at(100).await;
+    for stream in BOTH {
+        let answer = rig.post(CHAT, &ask("fault-gzip@canary", stream)).await;
+        assert_eq!((answer.end, served_by(&answer)), (End::Clean, "canary"));
+        assert_eq!(answer.head.header("content-encoding"), Some("gzip"));
+        let direct = post(rig.canary.port(), CHAT, &ask("fault-gzip@canary", stream))
+            .await
+            .unwrap();
+        assert!(answer.body == direct.body);
+    }
+    for row in rig.finish().await.rows {
+        assert_eq!((row.arm.as_str(), row.outcome.as_str()), ("canary", "ok"));
+    }
+}

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod daemon;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod hardening;
@@ -10,8 +12,6 @@ mod hardening;
 mod harness;
 #[cfg(test)]
 mod metering;
-#[cfg(test)]
-mod daemon;
 #[cfg(test)]
 mod provider;
 #[cfg(test)]
