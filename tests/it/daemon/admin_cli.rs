@@ -291,7 +291,17 @@ async fn status_and_decisions_have_the_fields_of_the_contract() {
 
     let (code, human) = told(&daemon.cli(&["status"]));
     assert_eq!(code, 0);
-    insta::assert_snapshot!(without_numbers(&human), @"");
+    insta::assert_snapshot!(without_numbers(&human), @r"
+    default RUNNING N to the canary stage 2/3 attempt N
+    dwell: N N left
+
+    requests errors rate N masked p50 p99 ttft p50 ttft p99 cost
+    legacy N N N N N N N - - -
+    canary N N N N N N N - - -
+
+    guard verdict canary limit evidence needs
+    error-rate healthy N N N of N -
+    ");
 }
 
 async fn refused(
