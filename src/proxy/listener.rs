@@ -234,20 +234,28 @@ async fn worker_main(mut inputs: WorkerInputs) {
     tokio::task::spawn_local(follow_planes(Rc::clone(&serving.worker), inputs.planes));
     tokio::task::spawn_local(sweep_pools(Rc::clone(&serving.worker)));
     loop {
-        let accepted = tokio::select! {
-            accepted = inputs.accepted.recv() => accepted,
-            _ = inputs.drain_by.wait_for(Option::is_some) => None,
-        };
-        let Some(accepted) = accepted else { break };
+        tokio::select! {
+            accepted = inputs.accepted.recv() => match accepted {
+                Some(accepted) => {
+                    tokio::task::spawn_local(serve(Rc::clone(&serving), accepted));
+                }
+                None => break,
+            },
+            _ = inputs.drain_by.wait_for(Option::is_some) => break,
+        }
+    }
+    serving.worker.draining.set(true);
+    serving.drain.notify_waiters();
+    // The listener ends as well. What it accepted before counts as load, so it is waited for: left in
+    // the queue it would hold the end up for the whole drain time.
+    while let Some(accepted) = inputs.accepted.recv().await {
         tokio::task::spawn_local(serve(Rc::clone(&serving), accepted));
     }
     let deadline = inputs.drain_by.borrow().unwrap_or_else(Instant::now);
-    drain(&serving, deadline).await;
+    all_ended(&serving, deadline).await;
 }
 
-async fn drain(serving: &Serving, deadline: Instant) {
-    serving.worker.draining.set(true);
-    serving.drain.notify_waiters();
+async fn all_ended(serving: &Serving, deadline: Instant) {
     loop {
         let ended = serving.connection_ended.notified();
         let left = serving.load.0.load(Ordering::Relaxed);

@@ -92,7 +92,7 @@ impl Load {
             failures.is_empty(),
             "{} of {} requests failed, the first: {:?}",
             failures.len(),
-            answered as usize + failures.len(),
+            answered + failures.len() as u64,
             &failures[..failures.len().min(5)]
         );
     }

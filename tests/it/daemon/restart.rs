@@ -10,8 +10,8 @@ use super::scene::Scene;
 
 /// So many rungs that promotions go on all the time.
 fn ladder() -> String {
-    let rungs: Vec<_> = (1..=50)
-        .map(|n| format!("{{ weight = \"{}%\", dwell = \"0s\" }}", n * 2))
+    let rungs: Vec<_> = (20..=70)
+        .map(|n| format!("{{ weight = \"{n}%\", dwell = \"0s\" }}"))
         .collect();
     format!("warm-up = 20\nstages = [{}]\n", rungs.join(", "))
 }
@@ -36,19 +36,25 @@ fn requests(rollout: &Value) -> u64 {
 
 /// One command of an operator, if the dice say so; gives the id of the decision that was promised.
 async fn shake(daemon: &Daemon, dice: &mut Dice) -> Option<i64> {
-    let (action, body) = match dice.roll(12) {
+    let (action, body) = match dice.roll(120) {
         0 => ("hold", r#"{"reason": "lunch"}"#.to_owned()),
-        1 | 2 => ("resume", "{}".to_owned()),
-        3 => (
+        1..=6 => ("resume", "{}".to_owned()),
+        7 => (
             "weight",
-            format!(r#"{{"weight": "{}%"}}"#, 1 + dice.roll(60)),
+            format!(r#"{{"weight": "{}%"}}"#, 20 + dice.roll(10)),
         ),
-        4 => ("rollback", "{}".to_owned()),
-        5 | 6 => ("retry", "{}".to_owned()),
+        8 => ("rollback", "{}".to_owned()),
+        9..=14 => ("retry", "{}".to_owned()),
         _ => return None,
     };
     let answer = daemon.try_operate(action, &body).await.unwrap();
     answer.json()["decision"].as_i64()
+}
+
+/// A weight in percent as the database has it.
+#[expect(clippy::cast_possible_truncation, reason = "a weight is small")]
+fn bps(percent: f64) -> i64 {
+    (percent * 100.0).round() as i64
 }
 
 /// The weight that the last decision left.
@@ -59,11 +65,20 @@ fn last_weight_bps(decisions: &[Value]) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table or story, read from top to bottom"
+)]
 async fn ten_kills_at_random_moments_lose_no_decision_and_repeat_no_id() {
     const SEED: u64 = 20_260_731;
     println!("seed {SEED}");
     let mut dice = Dice(SEED);
     let scene = Scene::new(&ladder()).await;
+    // One cell of evidence is enough for a promotion.
+    scene.edit(
+        r#"max = "20%", max-increase = "10%""#,
+        r#"max-increase = "50%""#,
+    );
     let mut daemon = scene.start().await;
     let load = Load::start(daemon.proxy);
     let mut known: Vec<Value> = Vec::new();
@@ -71,7 +86,7 @@ async fn ten_kills_at_random_moments_lose_no_decision_and_repeat_no_id() {
     for round in 1..=10 {
         let mut seen = Vec::new();
         let mut promised = Vec::new();
-        let kill_at = Instant::now() + Duration::from_millis(300 + dice.roll(1_200));
+        let kill_at = Instant::now() + Duration::from_millis(300 + dice.roll(2_200));
         while Instant::now() < kill_at {
             let asked_at = Instant::now();
             seen.push((asked_at, requests(&daemon.rollout().await)));
@@ -113,12 +128,7 @@ async fn ten_kills_at_random_moments_lose_no_decision_and_repeat_no_id() {
             .parse()
             .unwrap();
         let expected = last_weight_bps(&stored);
-        assert_eq!(
-            (weight * 100.0).round() as i64,
-            expected,
-            "round {round}: {:?}",
-            stored.last()
-        );
+        assert_eq!(bps(weight), expected, "round {round}: {:?}", stored.last());
         let stage = state[0]["stage"].as_i64().unwrap() + 1;
         assert_eq!(restored["stage"], stage, "round {round}");
 
@@ -134,11 +144,7 @@ async fn ten_kills_at_random_moments_lose_no_decision_and_repeat_no_id() {
         let rollout = daemon.rollout().await;
         if daemon.decisions().await.len() == stored.len() {
             let weight = rollout["weight"].as_f64().unwrap();
-            assert_eq!(
-                (weight * 10_000.0).round() as i64,
-                expected,
-                "round {round}"
-            );
+            assert_eq!(bps(weight * 100.0), expected, "round {round}");
         }
 
         // What was counted half a second before the kill is on the disk; a busy machine gets a second.
@@ -156,14 +162,14 @@ async fn ten_kills_at_random_moments_lose_no_decision_and_repeat_no_id() {
         load.answers(10).await;
     }
     load.stop().await;
+    let of = |kind: &str| known.iter().filter(|d| d["kind"] == kind).count();
+    let (proven, operated) = (of("promote"), all_promised);
     println!(
-        "{} decisions, {all_promised} of them by operators",
+        "{} decisions: {proven} promotions, {operated} by operators",
         known.len()
     );
-    let kinds: std::collections::BTreeSet<_> =
-        known.iter().map(|d| d["kind"].to_string()).collect();
     assert!(
-        known.len() > 10 && kinds.len() > 3,
-        "too little happened: {kinds:?}"
+        proven >= 1 && operated >= 3,
+        "too little happened: {known:#?}"
     );
 }

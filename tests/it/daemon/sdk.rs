@@ -1,10 +1,11 @@
 //! The real SDKs of the providers, unchanged but for their base URL, half on each arm.
 
+use std::ffi::OsStr;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::process::CANARY_KEY;
+use super::process::{CANARY_KEY, Daemon};
 use super::scene::Scene;
 use crate::provider::Provider;
 
@@ -29,22 +30,20 @@ fn keys_seen(provider: &Provider) -> Vec<String> {
     keys
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sdks_notice_nothing_but_the_arm_that_answers() {
-    let Some(python) = std::env::var_os("CUTOVER_SDK_PYTHON") else {
-        println!("skipped: CUTOVER_SDK_PYTHON names no Python with the SDKs; `make test` does");
-        return;
-    };
-    let scene = Scene::new(HALF).await;
-    let daemon = scene.start().await;
-    daemon
-        .until("at half", |rollout| rollout["weight"] == 0.5)
-        .await;
+/// Asks the same through the proxy and directly; all answers must be the same.
+async fn check(
+    scene: &Scene,
+    daemon: &Daemon,
+    python: &OsStr,
+    only: &str,
+    repeat: usize,
+) -> Map<String, Value> {
     let base = format!("http://127.0.0.1:{}/v1", daemon.proxy);
     let mut check = Command::new(python);
     check
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/check.py"))
-        .env("REPEAT", USERS.to_string());
+        .env("ONLY", only)
+        .env("REPEAT", repeat.to_string());
     for kind in ["OPENAI", "ANTHROPIC"] {
         check
             .env(format!("BASE_{kind}"), &base)
@@ -60,10 +59,31 @@ async fn sdks_notice_nothing_but_the_arm_that_answers() {
     let said = String::from_utf8_lossy(&checked.stderr).into_owned();
     println!("{said}");
     assert!(checked.status.success(), "{said}");
-
     let results: Value = serde_json::from_slice(&checked.stdout).unwrap();
-    let results = results.as_object().unwrap();
-    assert_eq!(results.len(), 8 * USERS);
+    results.as_object().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sdks_notice_nothing_but_the_arm_that_answers() {
+    let Some(python) = std::env::var_os("CUTOVER_SDK_PYTHON") else {
+        println!("skipped: CUTOVER_SDK_PYTHON names no Python with the SDKs; `make test` does");
+        return;
+    };
+    let scene = Scene::new(HALF).await;
+    let daemon = scene.start().await;
+    daemon
+        .until("at half", |rollout| rollout["weight"] == 0.5)
+        .await;
+    let all = check(&scene, &daemon, &python, "", 2).await;
+    assert_eq!(all.len(), 8 * 2);
+    let calls = [
+        "openai.chat.plain",
+        "openai.chat.stream",
+        "anthropic.messages.plain",
+    ];
+    let only = "chat.plain,chat.stream,messages.plain";
+    let results = check(&scene, &daemon, &python, only, USERS).await;
+    assert_eq!(results.len(), calls.len() * USERS);
     let by_canary = |call: &str| {
         let of_call = results
             .iter()
@@ -73,35 +93,28 @@ async fn sdks_notice_nothing_but_the_arm_that_answers() {
             .count()
     };
     // Five standard deviations around the half.
-    let wide = (5.0 * (USERS as f64 / 4.0).sqrt()) as usize;
-    let fair = USERS / 2 - wide..=USERS / 2 + wide;
-    for call in [
-        "chat.plain",
-        "chat.stream",
-        "chat.stream-usage",
-        "embeddings",
-    ] {
-        let count = by_canary(&format!("openai.{call}"));
-        assert!(
-            fair.contains(&count),
-            "{call}: {count} of {USERS} went to the canary"
-        );
-        assert_eq!(
-            count,
-            by_canary("openai.chat.plain"),
-            "{call}: a user changed the arm"
-        );
-    }
-    for call in ["messages.plain", "messages.stream", "messages.helper"] {
-        let count = by_canary(&format!("anthropic.{call}"));
+    let fair = 65..=135;
+    for call in calls {
+        let count = by_canary(call);
+        println!("{call}: {count} of {USERS} by the canary");
         assert!(
             fair.contains(&count),
             "{call}: {count} of {USERS} went to the canary"
         );
     }
     assert_eq!(
-        by_canary("openai.models"),
-        0,
+        by_canary(calls[0]),
+        by_canary(calls[1]),
+        "a user changed the arm"
+    );
+    let models = all
+        .iter()
+        .filter(|(name, _)| name.starts_with("openai.models"));
+    let on_legacy = models
+        .filter(|(_, result)| result["arm"] == "legacy")
+        .count();
+    assert_eq!(
+        on_legacy, 2,
         "what is no question to a model stays on legacy"
     );
     assert_eq!(keys_seen(&scene.legacy), [CLIENT_KEY]);
