@@ -161,19 +161,7 @@ impl Stage {
 
     /// Waits a moment, then shows what there is to see.
     async fn look(&mut self) -> Result<Status, String> {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let status = self
-            .app
-            .status()
-            .await
-            .ok_or("the daemon does not answer")?;
-        let decisions = self
-            .app
-            .store()
-            .decisions(None, 50, None)
-            .await
-            .unwrap_or_default();
-        self.screen.decisions(decisions);
+        let status = look_at(&self.app, &mut self.screen).await?;
         self.screen.progress(&status, &self.load.counts());
         Ok(status)
     }
@@ -185,19 +173,7 @@ impl Stage {
         database: &Path,
     ) -> Result<(), String> {
         let counts = self.load.stop().await;
-        tokio::time::sleep(LOOK_EVERY).await;
-        let status = self
-            .app
-            .status()
-            .await
-            .ok_or("the daemon does not answer")?;
-        let decisions = self
-            .app
-            .store()
-            .decisions(None, 50, None)
-            .await
-            .unwrap_or_default();
-        self.screen.decisions(decisions);
+        let status = look_at(&self.app, &mut self.screen).await?;
         self.app.shut_down().await;
         let asked = (self.legacy.seen().requests, self.canary.seen().requests);
         self.screen
@@ -210,6 +186,15 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Waits a moment, shows the decisions that were taken meanwhile, and gives the status.
+async fn look_at(app: &App, screen: &mut Screen) -> Result<Status, String> {
+    tokio::time::sleep(LOOK_EVERY).await;
+    let decisions = app.store().decisions(None, 50, None).await;
+    screen.decisions(decisions.unwrap_or_default());
+    let status = app.status().await;
+    status.ok_or_else(|| "the daemon does not answer".to_owned())
 }
 
 fn profile(name: &str, seed: u64, first_token_ms: f64) -> Profile {

@@ -25,6 +25,8 @@ pub struct Meter {
     /// When the attempt could send: the connection's set-up says nothing about the provider's speed.
     sent_at: Instant,
     watch: Watch,
+    /// The arm got a key of cutover's: a refused key is then its account's matter, not the client's.
+    key_injected: bool,
     reported: bool,
 }
 
@@ -46,7 +48,6 @@ struct Whole {
     /// `None` for an error answer, whose body only says whose fault it is.
     content_type: Option<Box<str>>,
     is_error: bool,
-    key_injected: bool,
     chunks: Vec<Bytes>,
     bytes: usize,
 }
@@ -54,12 +55,13 @@ struct Whole {
 impl Meter {
     /// Starts the clock of an attempt. `sample` holds all that is known before it is sent.
     #[must_use]
-    pub fn start(worker: &Rc<Worker>, sample: Sample) -> Self {
+    pub fn start(worker: &Rc<Worker>, sample: Sample, key_injected: bool) -> Self {
         Self {
             worker: Rc::clone(worker),
             sample,
             sent_at: Instant::now(),
             watch: Watch::Blind(Outcome::Ok),
+            key_injected,
             reported: false,
         }
     }
@@ -92,19 +94,17 @@ impl Meter {
             dialect: Some(dialect),
             content_type: content_type.map(Box::from),
             is_error: false,
-            key_injected: false,
             chunks: Vec::new(),
             bytes: 0,
         });
     }
 
     /// Reads the body of an error answer, to say at its end whose fault it was.
-    pub fn watch_error(&mut self, dialect: Option<Dialect>, key_injected: bool) {
+    pub fn watch_error(&mut self, dialect: Option<Dialect>) {
         self.watch = Watch::Whole(Whole {
             dialect,
             content_type: None,
             is_error: true,
-            key_injected,
             chunks: Vec::new(),
             bytes: 0,
         });
@@ -131,7 +131,8 @@ impl Meter {
                     whole.chunks.push(chunk.clone());
                 } else {
                     // Too large to read: judged by its status alone.
-                    self.watch = Watch::Blind(whole.by_status(self.sample.status));
+                    self.watch =
+                        Watch::Blind(whole.by_status(self.sample.status, self.key_injected));
                 }
             }
         }
@@ -163,20 +164,30 @@ impl Meter {
                 *outcome
             }
             Watch::Stream(stream) => {
-                self.sample.usage = stream.usage();
                 let outcome = stream.finish(true);
+                self.sample.usage = stream.usage();
                 self.sample.complete = outcome == Outcome::Ok;
                 outcome
             }
             Watch::Whole(whole) => {
-                let (outcome, usage) = whole.judge(self.sample.status);
+                let (outcome, usage) = whole.judge(self.sample.status, self.key_injected);
                 self.sample.usage = usage;
                 self.sample.complete = true;
                 outcome
             }
         };
+        let outcome = self.blamed(outcome);
         self.report(outcome);
         outcome
+    }
+
+    /// The dialects judge as if cutover's own key had been sent.
+    fn blamed(&self, outcome: Outcome) -> Outcome {
+        if self.key_injected {
+            outcome
+        } else {
+            llm::with_clients_own_key(outcome)
+        }
     }
 
     /// The connection broke within the body. Leaves the sample and tells the outcome: a stream whose
@@ -187,6 +198,7 @@ impl Meter {
             Watch::Stream(stream) if has_content => stream.finish(false),
             _ => Outcome::Reset,
         };
+        let outcome = self.blamed(outcome);
         self.sample.complete = outcome == Outcome::Ok;
         self.fail(outcome);
         outcome
@@ -230,15 +242,15 @@ impl Drop for Meter {
 }
 
 impl Whole {
-    fn by_status(&self, status: u16) -> Outcome {
+    fn by_status(&self, status: u16, key_injected: bool) -> Outcome {
         if self.is_error {
-            llm::classify_status(self.dialect, status, self.key_injected, None)
+            llm::classify_status(self.dialect, status, key_injected, None)
         } else {
             Outcome::Ok
         }
     }
 
-    fn judge(&self, status: u16) -> (Outcome, Option<Usage>) {
+    fn judge(&self, status: u16, key_injected: bool) -> (Outcome, Option<Usage>) {
         let joined;
         let body: &[u8] = match self.chunks.as_slice() {
             [one] => one,
@@ -254,7 +266,7 @@ impl Whole {
                 (facts.outcome, facts.usage)
             }
             dialect => (
-                llm::classify_status(dialect, status, self.key_injected, Some(body)),
+                llm::classify_status(dialect, status, key_injected, Some(body)),
                 None,
             ),
         }

@@ -123,7 +123,7 @@ pub struct DecisionRow {
     pub weight_to: Weight,
     /// The stage after it, from 0.
     pub stage: i64,
-    /// `proof`, or the operator who asked for it.
+    /// `controller`, `operator` or `config`.
     pub by: String,
     /// One sentence for people.
     pub reason: String,
@@ -154,7 +154,7 @@ pub struct StoredDecision {
     /// The stage after it, from 0; from 1 in the API, as everywhere that people look.
     #[serde(serialize_with = "from_one")]
     pub stage: i64,
-    /// `proof`, or the operator who asked for it.
+    /// `controller`, `operator` or `config`.
     pub by: String,
     /// One sentence for people.
     pub reason: String,

@@ -18,11 +18,22 @@ pub enum LogFormat {
     Json,
 }
 
+/// Target of a decision's line for people: the sentence alone.
+pub const DECISION_LINE: &str = "cutover::decision::line";
+/// Target of a decision for machines: the sentence and one field per number.
+pub const DECISION_FIELDS: &str = "cutover::decision::fields";
+
 /// Starts logging to standard error. `RUST_LOG` overrides `level`.
 ///
 /// Starting it a second time in one process changes nothing.
 pub fn start(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let base = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| level.to_owned());
+    // A decision is told once, in the form that suits the format.
+    let other_form = match format {
+        LogFormat::Text => DECISION_FIELDS,
+        LogFormat::Json => DECISION_LINE,
+    };
+    let filter = EnvFilter::new(format!("{base},{other_form}=off"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

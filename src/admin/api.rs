@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{Admin, Answer, error, json};
 use crate::arm::Weight;
 use crate::controller::step::{Action, Command};
 use crate::driver::Request as DriverRequest;
-use crate::store::StoredDecision;
 
 /// The driver answers in well under a millisecond; a commit may take as long as the disk does.
 const DRIVER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,45 +56,11 @@ pub(super) async fn decisions(admin: &Admin, request: &Request<Incoming>) -> Ans
         }
     }
     match admin.store.decisions(rollout, limit, before).await {
-        Ok(decisions) => {
-            let shown: Vec<_> = decisions.into_iter().map(ShownDecision::from).collect();
-            json(StatusCode::OK, &serde_json::json!({ "decisions": shown }))
-        }
+        Ok(decisions) => json(
+            StatusCode::OK,
+            &serde_json::json!({ "decisions": decisions }),
+        ),
         Err(failed) => error(StatusCode::SERVICE_UNAVAILABLE, &failed.to_string()),
-    }
-}
-
-/// A decision as the API shows it: weights as fractions, the stage from 1, the time in RFC 3339.
-#[derive(Debug, Serialize)]
-struct ShownDecision {
-    id: i64,
-    at: String,
-    rollout: String,
-    rollout_id: String,
-    kind: String,
-    weight_from: f64,
-    weight_to: f64,
-    stage: i64,
-    by: String,
-    reason: String,
-    evidence: serde_json::Value,
-}
-
-impl From<StoredDecision> for ShownDecision {
-    fn from(stored: StoredDecision) -> Self {
-        Self {
-            id: stored.id,
-            at: stored.at.to_string(),
-            rollout: stored.rollout,
-            rollout_id: stored.rollout_id,
-            kind: stored.kind,
-            weight_from: stored.weight_from.fraction(),
-            weight_to: stored.weight_to.fraction(),
-            stage: stored.stage + 1,
-            by: stored.by,
-            reason: stored.reason,
-            evidence: stored.evidence,
-        }
     }
 }
 

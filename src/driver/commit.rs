@@ -12,6 +12,7 @@ use crate::clock::UnixMillis;
 use crate::controller::effect::{Decision, Effect};
 use crate::controller::step::Event;
 use crate::store::{Committed, StoreError};
+use crate::telemetry;
 
 /// The decision's line and the operator's answer wait this long for the decision's number.
 const NUMBER_WITHIN: Duration = Duration::from_secs(2);
@@ -199,10 +200,13 @@ fn unchanged(rollout: &Rollout) -> Operated {
     }
 }
 
-/// The promotion log: one line per transition, in the shape that people read and scripts parse.
+/// The promotion log: one line per transition, in the shape that people read and scripts parse. The text
+/// log takes the line alone, the JSON log the line with its fields; see [`telemetry`].
 fn log_decision(rollout: &Rollout, decision: &Decision, id: Option<i64>) {
     let line = decision.log_line(&rollout.key.name, id);
+    tracing::info!(target: telemetry::DECISION_LINE, "{line}");
     tracing::info!(
+        target: telemetry::DECISION_FIELDS,
         decision = id,
         kind = decision.kind.as_str(),
         rollout = &*rollout.key.name,

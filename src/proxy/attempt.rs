@@ -78,7 +78,7 @@ pub async fn attempt(
     let started_at = Instant::now();
     let plane = call.plane.arms.get(arm);
     let timeouts = &call.plane.config.arms.get(arm).timeouts;
-    let mut meter = Meter::start(call.worker, sample);
+    let mut meter = Meter::start(call.worker, sample, plane.rewrite.injects_key());
     let sent = send(call, plane, timeouts, &mut meter, upload).await;
     let (response, connection) = match sent {
         Ok(sent) => sent,
@@ -94,7 +94,7 @@ pub async fn attempt(
     meter.head(head.status.as_u16(), &head.headers);
     let is_readable = !is_encoded(&head);
     if is_readable {
-        choose_watch(&mut meter, call, plane, &head);
+        choose_watch(&mut meter, call, &head);
     }
     strip_answer(&mut head.headers);
     head.version = Version::HTTP_11;
@@ -206,9 +206,9 @@ fn total_limit(timeouts: &Timeouts, streamed: bool) -> Option<Duration> {
     }
 }
 
-fn choose_watch(meter: &mut Meter, call: &Call<'_>, plane: &ArmPlane, head: &response::Parts) {
+fn choose_watch(meter: &mut Meter, call: &Call<'_>, head: &response::Parts) {
     if head.status.is_client_error() || head.status.is_server_error() {
-        meter.watch_error(call.dialect, plane.rewrite.injects_key());
+        meter.watch_error(call.dialect);
         return;
     }
     let Some(dialect) = call.dialect else {

@@ -21,6 +21,13 @@ pub(super) async fn load_states(connection: &mut SqliteConnection) -> Result<Kno
         .collect())
 }
 
+/// The number of the latest decision in the file, 0 without any.
+pub(super) async fn last_decision(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM decision")
+        .fetch_one(connection)
+        .await
+}
+
 /// Stores a state and its decision, safe from a loss of power. The inner result is the answer to the
 /// caller; the outer one is trouble.
 pub(super) async fn commit(
@@ -112,16 +119,25 @@ async fn find_committed(
     }))
 }
 
-/// Writes the states last known into a file that has lost or never had them. Also proves that the
-/// database takes writes at all, since it always changes a page.
+/// Writes the states last known into a file that has lost or never had them, and lets the numbers of its
+/// decisions go on after `last_decision`, since logs and people know the earlier ones. Also proves that
+/// the database takes writes at all, since it always changes a page.
 pub(super) async fn restore_states(
     connection: &mut SqliteConnection,
     known: &Known,
+    last_decision: i64,
 ) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin_with(BEGIN).await?;
     for row in known.values() {
         put_state(&mut transaction, row, row.version).await?;
     }
+    sqlx::query(
+        "INSERT INTO sqlite_sequence (name, seq) SELECT 'decision', $1
+         WHERE $1 > 0 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'decision')",
+    )
+    .bind(last_decision)
+    .execute(&mut *transaction)
+    .await?;
     // Writing the header's free field changes nothing that anybody reads.
     sqlx::query("PRAGMA user_version = 1")
         .execute(&mut *transaction)

@@ -59,6 +59,8 @@ pub(super) struct Writer {
     batch: Batch,
     /// The states that the file holds, to be written into its successor if it gets lost.
     known: Known,
+    /// The number of the latest decision that is known.
+    last_decision: i64,
     /// The file is another one than before: write `known` into it.
     restore: bool,
     retention: Retention,
@@ -90,6 +92,7 @@ impl Writer {
             identity: None,
             batch: Batch::default(),
             known,
+            last_decision: 0,
             restore: false,
             retention,
             write_error: None,
@@ -103,6 +106,9 @@ impl Writer {
     /// Works until the store is closed.
     pub(super) async fn run(mut self) -> Result<(), StoreError> {
         let _guard = EndGuard(Arc::clone(&self.shared));
+        if self.learn_last_decision().await.is_err() {
+            tracing::debug!("the file cannot be read; the first write will meet the same trouble");
+        }
         loop {
             self.wait().await;
             self.turn().await;
@@ -240,9 +246,20 @@ impl Writer {
         let connection = self.connection.insert(connection);
         let nothing = Known::new();
         let known = if self.restore { &self.known } else { &nothing };
-        write::restore_states(connection, known).await?;
+        let last_decision = if self.restore { self.last_decision } else { 0 };
+        write::restore_states(connection, known, last_decision).await?;
         self.restore = false;
+        self.learn_last_decision().await?;
         self.identity = self.on_path(Identity::of).await;
+        Ok(())
+    }
+
+    /// Remembers how far the decisions are numbered, for a file that takes this one's place.
+    async fn learn_last_decision(&mut self) -> Result<(), Trouble> {
+        if let Some(connection) = &mut self.connection {
+            let found = write::last_decision(connection).await?;
+            self.last_decision = self.last_decision.max(found);
+        }
         Ok(())
     }
 
@@ -254,6 +271,8 @@ impl Writer {
             match write::commit(connection, &commit).await {
                 Ok(result) => {
                     if let Ok(committed) = &result {
+                        let id = committed.decision_id.unwrap_or(0);
+                        self.last_decision = self.last_decision.max(id);
                         let mut row = commit.row.clone();
                         row.version = committed.version;
                         self.known.insert(row.rollout_id.clone(), row);

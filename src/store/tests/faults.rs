@@ -137,6 +137,7 @@ async fn a_deleted_file_is_made_anew_with_the_states_last_known() {
         next.version, 2,
         "the driver goes on from the version that it knows"
     );
+    assert_eq!(next.decision_id, Some(2), "no number names two decisions");
     assert_eq!(place.number("PRAGMA user_version").await, 1);
     store.close().await.unwrap();
 }

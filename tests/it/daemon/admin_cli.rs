@@ -144,7 +144,7 @@ async fn operators_commands_say_what_they_did_and_why_not() {
     }
     let (_, decisions) = told(&daemon.cli(&["decisions", "--limit", "3"]));
     insta::assert_snapshot!(decisions, @r"
-    #TIME  #5     default      complete     100%           after 0ms at 100%
+    #TIME  #5     default      complete     100%           at 100%
     #TIME  #6     default      roll-back    100% -> 0%     complaints
     #TIME  #7     default      retry        0% -> 5%       no reason given
     ");

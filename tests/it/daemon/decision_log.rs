@@ -86,15 +86,15 @@ async fn a_person_reads_one_line_per_transition() {
         .map(|line| masked(&line[line.find("INFO ").unwrap() + 5..]))
         .collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
-    start rollout=default 0% -> 20% stage 1/3 · warm-up: N legacy requests in Ns · decision 1 decision=1 kind="start" rollout="default" weight_from=0.0 weight_to=0.2 stage=1 by="controller"
-    promote rollout=default 20% -> 50% stage 1/3 after Ns · errors N/N vs N/N (allowed N%) · evidence N (needs N) · decision 2 decision=2 kind="promote" rollout="default" weight_from=0.2 weight_to=0.5 stage=1 by="controller"
-    hold rollout=default 50% stage 2/3 · lunch · decision 3 decision=3 kind="hold" rollout="default" weight_from=0.5 weight_to=0.5 stage=2 by="operator"
-    resume rollout=default 50% stage 2/3 · back again · decision 4 decision=4 kind="resume" rollout="default" weight_from=0.5 weight_to=0.5 stage=2 by="operator"
-    set-weight rollout=default 50% -> 40% stage 2/3 · less for now · decision 5 decision=5 kind="set-weight" rollout="default" weight_from=0.5 weight_to=0.4 stage=2 by="operator"
-    trip rollout=default 40% -> 0% (stage kept) · errors N/N in Ns: Nx N · never above 20% · N rescued by failover, N clients failed · retry N · decision 6 decision=6 kind="trip" rollout="default" weight_from=0.4 weight_to=0.0 stage=1 by="controller"
-    resume rollout=default 0% -> 40% stage 1/3 · no reason given · decision 7 decision=7 kind="resume" rollout="default" weight_from=0.0 weight_to=0.4 stage=1 by="operator"
-    roll-back rollout=default 40% -> 0% stage 1/3 · complaints · decision 8 decision=8 kind="roll-back" rollout="default" weight_from=0.4 weight_to=0.0 stage=1 by="operator"
-    retry rollout=default 0% -> 20% stage 1/3 · mended · decision 9 decision=9 kind="retry" rollout="default" weight_from=0.0 weight_to=0.2 stage=1 by="operator"
+    start rollout=default 0% -> 20% stage 1/3 · warm-up: N legacy requests in Ns · decision 1
+    promote rollout=default 20% -> 50% stage 1/3 after Ns · errors N/N vs N/N (allowed N%) · evidence N (needs N) · decision 2
+    hold rollout=default 50% stage 2/3 · lunch · decision 3
+    resume rollout=default 50% stage 2/3 · back again · decision 4
+    set-weight rollout=default 50% -> 40% stage 2/3 · less for now · decision 5
+    trip rollout=default 40% -> 0% (stage kept) · errors N/N in Ns: Nx N · never above 20% · N rescued by failover, N clients failed · retry N · decision 6
+    resume rollout=default 0% -> 40% stage 1/3 · no reason given · decision 7
+    roll-back rollout=default 40% -> 0% stage 1/3 · complaints · decision 8
+    retry rollout=default 0% -> 20% stage 1/3 · mended · decision 9
     "#);
     let trip = daemon
         .line("trips", |line| line.contains("trip rollout="))
