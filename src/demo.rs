@@ -37,6 +37,7 @@ pub struct Settings {
 /// How long each act may take before the demo says that it failed.
 const PROMOTION_WITHIN: Duration = Duration::from_secs(240);
 const TRIP_WITHIN: Duration = Duration::from_secs(15);
+const CALM_FOR: Duration = Duration::from_secs(2);
 const OUTAGE_FOR: Duration = Duration::from_secs(8);
 const RECOVERY_WITHIN: Duration = Duration::from_secs(150);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -97,6 +98,7 @@ impl Stage {
         })
         .await?;
         let promoted_in = self.started_at.elapsed();
+        self.watch_for(CALM_FOR).await?;
 
         self.screen
             .act("Outage: every request to the canary's provider fails, then it is gone");
@@ -249,8 +251,7 @@ fn config_of(legacy: &StandIn, canary: &StandIn, database: &Path) -> Result<Conf
         name = "default"
         warm-up = 2000
         stages = [
-          {{ weight = "10%", dwell = "5s" }},
-          {{ weight = "25%", dwell = "5s" }},
+          {{ weight = "20%", dwell = "5s" }},
           {{ weight = "50%", dwell = "5s" }},
           {{ weight = "75%", dwell = "5s" }},
           {{ weight = "100%", dwell = "5s" }},

@@ -31,4 +31,5 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod demo;
+mod stdout;
 pub mod telemetry;

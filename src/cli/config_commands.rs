@@ -1,11 +1,6 @@
 //! Commands around a configuration: run it, check it, print the example, show the demo.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the command line speaks to a person"
-)]
+#![expect(clippy::print_stderr, reason = "the command line speaks to a person")]
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -15,6 +10,7 @@ use super::{ConfigArg, DemoArgs, Failure, RunArgs};
 use crate::app::{self, Source};
 use crate::config::parse::{self, LoadError};
 use crate::demo;
+use crate::stdout;
 use crate::telemetry;
 
 /// `cutover run`
@@ -59,9 +55,9 @@ pub(super) fn check(args: &ConfigArg) -> Result<(), Failure> {
         eprintln!("{}", warning.render(&name));
     }
     let config = &parsed.config;
-    println!("{name}: ok");
-    println!("  legacy  {}", config.arms.legacy.base_url);
-    println!("  canary  {}", config.arms.canary.base_url);
+    stdout::line(&format!("{name}: ok"));
+    stdout::line(&format!("  legacy  {}", config.arms.legacy.base_url));
+    stdout::line(&format!("  canary  {}", config.arms.canary.base_url));
     for rollout in &config.rollouts {
         let stages: Vec<_> = rollout
             .policy
@@ -69,15 +65,18 @@ pub(super) fn check(args: &ConfigArg) -> Result<(), Failure> {
             .iter()
             .map(|stage| stage.weight.to_string())
             .collect();
-        println!("  rollout {}: {}", rollout.name, stages.join(" -> "));
+        stdout::line(&format!(
+            "  rollout {}: {}",
+            rollout.name,
+            stages.join(" -> ")
+        ));
     }
     Ok(())
 }
 
 /// `cutover example-config`
 pub(super) fn example_config() -> Result<(), Failure> {
-    // A closed pipe, as in `| head`, is no fault.
-    drop(std::io::stdout().write_all(parse::EXAMPLE.as_bytes()));
+    stdout::raw(parse::EXAMPLE);
     Ok(())
 }
 
@@ -94,7 +93,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         tokio::select! {
             shown = demo::run(&settings) => shown.map_err(Failure::Failed),
             _ = signals.next() => {
-                println!("\nstopped");
+                stdout::line("\nstopped");
                 Ok(())
             }
         }

@@ -1,11 +1,11 @@
 //! Commands to a running daemon: look, hold, resume, promote, roll back, retry, set the weight.
-#![expect(clippy::print_stdout, reason = "the command line speaks to a person")]
 
 use http::Method;
 use serde_json::{Value, json};
 
 use super::client::AdminClient;
 use super::{AdminArgs, DecisionsArgs, Failure, RolloutArgs, SetWeightArgs, table};
+use crate::stdout;
 
 /// `cutover status`
 pub(super) fn status(args: &AdminArgs) -> Result<(), Failure> {
@@ -13,7 +13,7 @@ pub(super) fn status(args: &AdminArgs) -> Result<(), Failure> {
     if args.json {
         print_json(&status);
     } else {
-        print!("{}", table::status(&status));
+        stdout::raw(&table::status(&status));
     }
     Ok(())
 }
@@ -29,7 +29,7 @@ pub(super) fn decisions(args: &DecisionsArgs) -> Result<(), Failure> {
     if args.admin.json {
         print_json(&answer);
     } else {
-        print!("{}", table::decisions(&answer));
+        stdout::raw(&table::decisions(&answer));
     }
     Ok(())
 }
@@ -61,11 +61,10 @@ fn send(method: Method, action: &str, args: &RolloutArgs, body: &Value) -> Resul
     if args.admin.json {
         print_json(&done);
     } else {
-        println!(
-            "{}",
+        stdout::line(
             done.get("message")
                 .and_then(Value::as_str)
-                .unwrap_or("done")
+                .unwrap_or("done"),
         );
     }
     Ok(())
@@ -92,5 +91,5 @@ fn only_rollout(client: &AdminClient) -> Result<String, Failure> {
 }
 
 fn print_json(value: &Value) {
-    println!("{value:#}");
+    stdout::line(&format!("{value:#}"));
 }

@@ -1,7 +1,6 @@
 //! What the demo prints: a line that is redrawn on a terminal, plain lines elsewhere.
-#![expect(clippy::print_stdout, reason = "the demo speaks to a person")]
 
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::standin::StandIn;
 use crate::app::App;
 use crate::arm::Arm;
 use crate::driver::status::Status;
+use crate::stdout;
 use crate::store::StoredDecision;
 
 const PLAIN_LINE_EVERY: Duration = Duration::from_secs(5);
@@ -36,32 +36,40 @@ impl Screen {
     }
 
     pub(super) fn opening(&self, legacy: &StandIn, canary: &StandIn, database: &Path, rate: f64) {
-        println!("cutover demo: a whole migration on this machine, in about two minutes\n");
-        println!("  legacy    {}   stand-in provider", legacy.base_url());
-        println!(
+        stdout::line("cutover demo: a whole migration on this machine, in about two minutes\n");
+        stdout::line(&format!(
+            "  legacy    {}   stand-in provider",
+            legacy.base_url()
+        ));
+        stdout::line(&format!(
             "  canary    {}   stand-in provider, a little faster, much cheaper",
             canary.base_url()
-        );
-        println!("  database  {}", database.display());
-        println!("  traffic   {rate:.0} requests/s, half of them streams");
+        ));
+        stdout::line(&format!("  database  {}", database.display()));
+        stdout::line(&format!(
+            "  traffic   {rate:.0} requests/s, half of them streams"
+        ));
     }
 
     pub(super) fn addresses(&self, app: &App) {
-        println!("  proxy     http://{}/v1", app.proxy_addr);
-        println!("  admin     http://{}/api/v1/status", app.admin_addr);
+        stdout::line(&format!("  proxy     http://{}/v1", app.proxy_addr));
+        stdout::line(&format!(
+            "  admin     http://{}/api/v1/status",
+            app.admin_addr
+        ));
     }
 
     /// A new part of the story.
     pub(super) fn act(&mut self, title: &str) {
         self.clear();
-        println!("\n{title}");
+        stdout::line(&format!("\n{title}"));
         self.last_line_at = None;
     }
 
     /// Something worth saying.
     pub(super) fn note(&self, text: &str) {
         self.clear();
-        println!("  {text}");
+        stdout::line(&format!("  {text}"));
     }
 
     /// Decisions that were not shown yet; `newest_first` as the store gives them.
@@ -72,14 +80,14 @@ impl Screen {
             }
             self.last_decision = decision.id;
             self.clear();
-            println!(
+            stdout::line(&format!(
                 "  {:>6.1}s  {:<9} {} -> {}  {}",
                 self.started_at.elapsed().as_secs_f64(),
                 decision.kind,
                 decision.weight_from,
                 decision.weight_to,
                 decision.reason,
-            );
+            ));
         }
     }
 
@@ -116,11 +124,9 @@ impl Screen {
         );
         if self.is_terminal {
             let short: String = line.chars().take(118).collect();
-            print!("\r\x1b[2K{short}");
-            // A terminal that went away ends the demo by its signal, not here.
-            drop(io::stdout().flush());
+            stdout::raw(&format!("\r\x1b[2K{short}"));
         } else {
-            println!("{line}");
+            stdout::line(&line);
         }
     }
 
@@ -137,47 +143,54 @@ impl Screen {
         let Some(rollout) = status.rollouts.first() else {
             return;
         };
-        println!("\nWhat happened");
-        println!(
+        stdout::line("\nWhat happened");
+        stdout::line(&format!(
             "  promoted to 100% in {:.0}s, every step by proof",
             promoted_in.as_secs_f64()
-        );
-        println!(
+        ));
+        stdout::line(&format!(
             "  outage: back on legacy after {:.1}s",
             tripped_in.as_secs_f64()
-        );
-        println!(
+        ));
+        stdout::line(&format!(
             "  clients: {} requests, {} answered, {} failed",
             counts.sent, counts.ok, counts.failed
-        );
-        println!(
+        ));
+        stdout::line(&format!(
             "  masked by failover: {} failures of the canary that no client saw",
             rollout.arms.canary.masked
-        );
-        println!("  providers asked: legacy {}, canary {}", asked.0, asked.1);
+        ));
+        stdout::line(&format!(
+            "  providers asked: legacy {}, canary {}",
+            asked.0, asked.1
+        ));
         for arm in Arm::BOTH {
             let seen = rollout.arms.get(arm);
             let ms = |value: Option<f64>| value.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
-            println!(
+            stdout::line(&format!(
                 "  {arm}: p50 {}, p99 {}, first token p50 {}, errors {}, cost ${:.2}",
                 ms(seen.latency_ms.p50),
                 ms(seen.latency_ms.p99),
                 ms(seen.ttft_ms.p50),
                 seen.errors,
                 seen.cost_usd.unwrap_or(0.0),
-            );
+            ));
         }
         let database = database.display();
-        println!("\nTry next");
-        println!("  sqlite3 -box {database} 'select * from decision_log'");
-        println!("  sqlite3 -box {database} 'select * from arm_summary'");
-        println!("  cutover example-config > cutover.toml && cutover check");
+        stdout::line("\nTry next");
+        stdout::line(&format!(
+            "  sqlite3 -box {database} 'select * from decision_log'"
+        ));
+        stdout::line(&format!(
+            "  sqlite3 -box {database} 'select * from arm_summary'"
+        ));
+        stdout::line("  cutover example-config > cutover.toml && cutover check");
     }
 
     /// Wipes the line that is redrawn.
     fn clear(&self) {
         if self.is_terminal {
-            print!("\r\x1b[2K");
+            stdout::raw("\r\x1b[2K");
         }
     }
 }

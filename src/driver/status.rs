@@ -211,7 +211,7 @@ fn guard_of(view: &GuardView) -> GuardStatus {
         value: view.value,
         limit: view.limit,
         evidence: view.evidence,
-        needed: view.needed,
+        needed: rounded(view.needed),
         requests_needed: view.requests_needed,
     }
 }
@@ -233,7 +233,12 @@ fn arm_of(live: &Live, arm: Arm, now: UnixMillis) -> ArmStatus {
             input: totals.input_tokens,
             output: totals.output_tokens,
         },
-        cost_usd: priced.then_some(totals.cost_usd),
+        cost_usd: priced.then_some(rounded(totals.cost_usd)),
         breaker: None,
     }
+}
+
+/// To a millionth: binary fractions are no information.
+fn rounded(number: f64) -> f64 {
+    (number * 1e6).round() / 1e6
 }
