@@ -144,10 +144,17 @@ pub(super) fn alerts(reader: &mut Reader<'_>, root: &Section<'_>) -> AlertsConfi
             .ok_or_else(|| field.expected("a list of tables with url and format"))
     });
     let elements = webhooks.and_then(|()| field.elements()).unwrap_or_default();
-    let webhooks = elements
+    let webhooks: Vec<_> = elements
         .iter()
         .filter_map(|element| webhook(reader, element))
         .collect();
+    if !webhooks.is_empty() {
+        reader.warn(
+            &field.place,
+            "this version calls no webhooks: alerts are lines of the log with an alert field",
+            "watch the log for them",
+        );
+    }
     AlertsConfig { webhooks }
 }
 

@@ -66,11 +66,6 @@ pub(super) fn default_policy() -> Policy {
 }
 
 fn policy(reader: &mut Reader<'_>, section: &Section<'_>) -> Policy {
-    let on_harm = [
-        ("roll-back", OnHarm::RollBack),
-        ("step-back", OnHarm::StepBack),
-        ("hold", OnHarm::Hold),
-    ];
     Policy {
         warm_up_requests: reader
             .read(section, "warm-up", |field| {
@@ -78,9 +73,7 @@ fn policy(reader: &mut Reader<'_>, section: &Section<'_>) -> Policy {
             })
             .unwrap_or(defaults::WARM_UP_REQUESTS),
         stages: stages(reader, section),
-        on_harm: reader
-            .read(section, "on-harm", |field| leaf::word(field, &on_harm))
-            .unwrap_or(OnHarm::RollBack),
+        on_harm: on_harm(reader, section),
         alpha_rollback: reader
             .read(section, "confidence", leaf::alpha)
             .unwrap_or_else(|| leaf::alpha_of(defaults::CONFIDENCE_PERCENT)),
@@ -97,6 +90,24 @@ fn policy(reader: &mut Reader<'_>, section: &Section<'_>) -> Policy {
             .unwrap_or(defaults::MAX_ATTEMPTS),
         guards: guards::guards(reader, section),
     }
+}
+
+fn on_harm(reader: &mut Reader<'_>, rollout: &Section<'_>) -> OnHarm {
+    let words = [
+        ("roll-back", OnHarm::RollBack),
+        ("step-back", OnHarm::StepBack),
+        ("hold", OnHarm::Hold),
+    ];
+    let chosen = reader.read(rollout, "on-harm", |field| leaf::word(field, &words));
+    let chosen = chosen.unwrap_or(OnHarm::RollBack);
+    if let (OnHarm::StepBack | OnHarm::Hold, Some(field)) = (chosen, rollout.get("on-harm")) {
+        reader.warn(
+            &field.place,
+            "this version rolls back instead",
+            "write \"roll-back\" so that the file says what happens",
+        );
+    }
+    chosen
 }
 
 fn small(field: &Field<'_>, most: u32) -> Result<u32, Wrong> {
