@@ -1,7 +1,7 @@
 //! All that a rollout remembers between two looks: where it stands and its ledgers.
 //!
 //! Pure. Serialised it stays below 64 KiB and reads back to the same bits, so that a restart takes the
-//! same next decision. Nothing here decides; [`super::step`] does.
+//! same next decision. Nothing here decides; [`mod@super::step`] does.
 #![deny(clippy::disallowed_methods)]
 
 use serde::{Deserialize, Serialize};

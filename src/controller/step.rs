@@ -7,7 +7,7 @@
 //! *Trip*: the uncapped ledgers reach 1/alpha and the cap bit within the last ten minutes, so that the
 //! capped ledgers cannot answer in time. *Roll back*: the capped ledgers reach 1/alpha, or the fuse would
 //! blow once too often in a day. *Promote*: proof of health on every guard, dwell over, no amber, no hold,
-//! a store that can record it. Everything else waits, and [`super::view`] says for what.
+//! a store that can record it. Everything else waits, and [`mod@super::view`] says for what.
 #![deny(clippy::disallowed_methods)]
 
 use crate::arm::Weight;
