@@ -205,14 +205,19 @@ impl Driver {
         };
         let looked = rollout.look(event, around);
         self.store.record_cells(looked.cells);
-        if let (Some(why), Some(_)) = (&looked.refusal, &reply) {
-            let refusal = if around.store_healthy {
-                Refusal::NotNow(why.clone())
-            } else {
-                Refusal::StoreFailing(why.clone())
-            };
-            return operate::refuse(reply, refusal);
-        }
+        // A refused command changes nothing, but the same look may have decided something else.
+        let reply = match (looked.refusal, reply) {
+            (Some(why), Some(reply)) => {
+                let refusal = if around.store_healthy {
+                    Refusal::NotNow(why)
+                } else {
+                    Refusal::StoreFailing(why)
+                };
+                operate::refuse(Some(reply), refusal);
+                None
+            }
+            (_, reply) => reply,
+        };
         self.perform(place, looked.effects, reply);
     }
 

@@ -171,7 +171,7 @@ impl Rig {
     }
 
     /// A request to the admin API.
-    async fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
         let mut client = Client::connect(self.app.admin_addr.port()).await.unwrap();
         let length = body.len();
         let head = format!(

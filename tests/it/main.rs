@@ -13,6 +13,8 @@ mod harness;
 #[cfg(test)]
 mod metering;
 #[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod provider;
 #[cfg(test)]
 mod rewrite;
