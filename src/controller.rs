@@ -24,6 +24,7 @@ pub mod policy;
 mod proof;
 pub mod reference;
 mod rise;
+pub mod split;
 pub mod state;
 pub mod stats;
 pub mod step;

@@ -28,6 +28,9 @@ pub struct Policy {
     pub cooldown_ms: i64,
     /// How often the rollout is tried in all, at least 1.
     pub max_attempts: u32,
+    /// True if each request's arm is drawn by itself (`sticky = "none"`), so that the measured share can be
+    /// tested against the weight; hashed keys are no independent draws.
+    pub independent_split: bool,
     /// The guards that are on, at most one per [`GuardKind`], never empty.
     pub guards: Vec<GuardSpec>,
 }

@@ -165,6 +165,13 @@ impl State {
         }
     }
 
+    /// From this age on a request that is still under way speaks against a promotion, in milliseconds:
+    /// legacy's 99th percentile times the allowed ratio; a minute while that is unknown.
+    #[must_use]
+    pub fn overdue_after_ms(&self) -> i64 {
+        60_000
+    }
+
     /// The proposal that the driver has not answered yet.
     #[must_use]
     pub fn outstanding(&self) -> Option<u64> {

@@ -10,12 +10,13 @@
 //! a store that can record it. Everything else waits, and [`mod@super::view`] says for what.
 #![deny(clippy::disallowed_methods)]
 
-use crate::arm::Weight;
+use crate::arm::{PerArm, Weight};
 use crate::clock::{UnixMillis, for_people};
 use crate::controller::effect::{By, Decision, DecisionEvidence, DecisionKind, Effect};
 use crate::controller::evidence::Cell;
 use crate::controller::phase::{Proposal, Raise};
 use crate::controller::policy::{GuardKind, Policy};
+use crate::controller::split::Assigned;
 use crate::controller::state::State;
 
 /// What one look sees.
@@ -35,6 +36,10 @@ pub struct Input<'a> {
     pub incident: Option<&'a str>,
     /// Canary requests per second lately, for estimates of time.
     pub canary_rate_per_s: f64,
+    /// What was routed since the last look.
+    pub assigned: Assigned,
+    /// Live first attempts that have been under way for longer than [`State::overdue_after_ms`].
+    pub overdue: PerArm<u64>,
 }
 
 /// Something that happened since the last look.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::incident::Incident;
 use super::live::Live;
 use super::restore::Stored;
-use crate::arm::Arm;
+use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::controller::effect::{Decision, Effect};
 use crate::controller::evidence::{Cell, Collector};
+use crate::controller::split::Assigned;
 use crate::controller::step::{Event, Input, step};
 use crate::controller::view::{View, view};
 use crate::outcome::{Blame, Outcome};
@@ -144,6 +145,8 @@ impl Rollout {
             legacy_breaker_open: false,
             incident: incident.as_deref(),
             canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
+            assigned: Assigned::default(),
+            overdue: PerArm::default(),
         };
         // A copy of some kilobytes a second, so that a panic in the core would leave the state whole.
         let stepped = step(
@@ -203,6 +206,8 @@ impl Rollout {
             legacy_breaker_open: false,
             incident: None,
             canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
+            assigned: Assigned::default(),
+            overdue: PerArm::default(),
         };
         view(&self.stored.policy, &self.stored.state, &input, around.now)
     }

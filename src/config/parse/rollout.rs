@@ -39,19 +39,21 @@ fn rollout(reader: &mut Reader<'_>, section: &Section<'_>) -> RolloutConfig {
         let texts = reader.read(&covered, key, leaf::texts).unwrap_or_default();
         texts.iter().map(|text| Glob::new(text)).collect()
     };
+    let (match_models, match_paths) = (globs("models"), globs("paths"));
+    let sticky = reader
+        .read(section, "sticky", sticky)
+        .unwrap_or(Sticky::Auto);
     RolloutConfig {
-        match_models: globs("models"),
-        match_paths: globs("paths"),
+        match_models,
+        match_paths,
         name: reader
             .read(section, "name", name)
             .unwrap_or_else(|| defaults::ROLLOUT_NAME.to_owned()),
-        sticky: reader
-            .read(section, "sticky", sticky)
-            .unwrap_or(Sticky::Auto),
         failover: reader
             .read(section, "failover", leaf::boolean)
             .unwrap_or(defaults::FAILOVER),
-        policy: policy(reader, section),
+        policy: policy(reader, section, sticky == Sticky::None),
+        sticky,
     }
 }
 
@@ -62,10 +64,10 @@ pub(super) fn default_policy() -> Policy {
         path: String::new(),
         span: 0..0,
     };
-    policy(&mut reader, &Section::absent(nowhere))
+    policy(&mut reader, &Section::absent(nowhere), false)
 }
 
-fn policy(reader: &mut Reader<'_>, section: &Section<'_>) -> Policy {
+fn policy(reader: &mut Reader<'_>, section: &Section<'_>, independent_split: bool) -> Policy {
     Policy {
         warm_up_requests: reader
             .read(section, "warm-up", |field| {
@@ -88,6 +90,7 @@ fn policy(reader: &mut Reader<'_>, section: &Section<'_>) -> Policy {
         max_attempts: reader
             .read(section, "max-attempts", |field| small(field, 1_000))
             .unwrap_or(defaults::MAX_ATTEMPTS),
+        independent_split,
         guards: guards::guards(reader, section),
     }
 }

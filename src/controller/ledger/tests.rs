@@ -17,6 +17,7 @@ fn rule(ceiling: bool) -> Rule {
         retreat: None,
         cooldown_ms: 0,
         max_attempts: 1,
+        independent_split: false,
         guards: vec![GuardSpec {
             kind: GuardKind::ErrorRate,
             relative: (!ceiling).then_some(Margin {

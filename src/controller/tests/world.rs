@@ -3,10 +3,11 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::arm::{Arm, Weight};
+use crate::arm::{Arm, PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::controller::evidence::Collector;
 use crate::controller::policy::{GuardKind, GuardSpec, Margin, OnHarm, Policy, Stage, TripPolicy};
+use crate::controller::split::Assigned;
 use crate::controller::{
     Action, Command, Decision, DecisionKind, Effect, Event, Input, State, View, step, view,
 };
@@ -72,6 +73,7 @@ pub(super) fn defaults() -> Policy {
         retreat: None,
         cooldown_ms: 900_000,
         max_attempts: 3,
+        independent_split: false,
         guards: vec![
             guard(GuardKind::ErrorRate, margin(1.2, 0.004), Some(0.05)),
             guard(GuardKind::LatencyP99, margin(1.5, 0.0), None),
@@ -118,6 +120,8 @@ pub(super) struct World {
     /// Canary requests and errors in all.
     pub(super) canary_seen: (u64, u64),
     pub(super) refusal: Option<String>,
+    pub(super) assigned: Assigned,
+    pub(super) overdue: PerArm<u64>,
     pub(super) rng: StdRng,
     latencies: Vec<f64>,
 }
@@ -149,6 +153,8 @@ impl World {
             alerts: Vec::new(),
             canary_seen: (0, 0),
             refusal: None,
+            assigned: Assigned::default(),
+            overdue: PerArm::default(),
             rng,
             latencies,
         }
@@ -310,6 +316,8 @@ impl World {
                     .state
                     .as_ref()
                     .map_or(0.0, |state| state.weight().fraction()),
+            assigned: self.assigned,
+            overdue: self.overdue,
         }
     }
 
