@@ -12,6 +12,7 @@ use crate::telemetry::LogFormat;
 
 mod client;
 mod config_commands;
+mod plan_command;
 mod rollout_commands;
 mod table;
 
@@ -38,6 +39,9 @@ enum Command {
     /// Print a configuration with every key, its default and its meaning
     #[command(after_help = "Example: cutover example-config > cutover.toml")]
     ExampleConfig,
+    /// Say how long a migration takes at your traffic, what it saves, and which first weight makes sense
+    #[command(after_help = plan_command::EXAMPLES)]
+    Plan(plan_command::PlanArgs),
     /// Show where each rollout stands
     #[command(after_help = "Example: cutover status --json | jq '.rollouts[].weight'")]
     Status(AdminArgs),
@@ -68,8 +72,6 @@ enum Command {
 /// Commands that the design names and that this version does not have.
 #[derive(Debug, Subcommand)]
 enum NotBuilt {
-    #[command(hide = true)]
-    Plan(Rest),
     #[command(hide = true)]
     Preflight(Rest),
     #[command(hide = true)]
@@ -181,6 +183,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => config_commands::run(&args),
         Command::Check(args) => config_commands::check(&args),
         Command::ExampleConfig => config_commands::example_config(),
+        Command::Plan(args) => plan_command::plan_command(&args),
         Command::Status(args) => rollout_commands::status(&args),
         Command::Decisions(args) => rollout_commands::decisions(&args),
         Command::Hold(args) => rollout_commands::act("hold", &args),
@@ -206,7 +209,6 @@ pub fn main() -> ExitCode {
 
 fn not_built(command: &NotBuilt) -> Failure {
     let name = match command {
-        NotBuilt::Plan(_) => "plan",
         NotBuilt::Preflight(_) => "preflight",
         NotBuilt::Report(_) => "report",
         NotBuilt::Simulate(_) => "simulate",

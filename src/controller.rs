@@ -11,6 +11,7 @@
 
 pub mod adopt;
 mod alarm;
+mod announce;
 pub mod effect;
 pub mod evidence;
 mod exact;
@@ -20,6 +21,7 @@ pub mod ledger;
 mod legacy;
 mod operator;
 pub mod phase;
+pub mod plan;
 pub mod policy;
 mod proof;
 pub mod reference;

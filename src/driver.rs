@@ -31,6 +31,7 @@ mod commit;
 mod incident;
 pub mod live;
 pub mod operate;
+mod pace;
 mod reload;
 mod restore;
 mod rollout;

@@ -142,7 +142,7 @@ pub(super) fn decisions(answer: &Value) -> String {
     text
 }
 
-fn write_columns<const N: usize>(text: &mut String, rows: &[[String; N]]) {
+pub(super) fn write_columns<const N: usize>(text: &mut String, rows: &[[String; N]]) {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -216,7 +216,8 @@ pub enum Effect {
     PermitProbe,
     /// Tell people.
     Alert {
-        /// Which transition it is about: `trip`, `roll-back`, `complete`, `credentials`, `clock`, `evidence`.
+        /// Which transition it is about: `trip`, `roll-back`, `complete`, `credentials`, `clock`, `evidence`,
+        /// `low-traffic`.
         kind: &'static str,
         /// One sentence.
         text: String,

@@ -91,6 +91,11 @@ impl Reference {
         self.edges.get(place).copied().flatten()
     }
 
+    /// Share of the requests that were streams; 0 before anything was seen.
+    pub(super) fn streamed_share(&self) -> f64 {
+        f64::from(self.streamed) / f64::from(self.requests).max(1.0)
+    }
+
     /// False when hardly anything is streamed, so that times to the first token say nothing.
     pub(super) fn has_streams(&self) -> bool {
         self.requests < 100.0 || self.streamed >= 0.01 * self.requests

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arm::{PerArm, Weight};
 use crate::clock::UnixMillis;
+use crate::controller::announce::Announced;
 use crate::controller::effect::DecisionKind;
 use crate::controller::evidence::Cell;
 use crate::controller::exact;
@@ -73,6 +74,8 @@ pub struct State {
     pub(super) tracks: Vec<Track>,
     pub(super) stage_latency: PerArm<Histogram<2>>,
     pub(super) stage_ttft: PerArm<Histogram<2>>,
+    #[serde(default)]
+    pub(super) announced: Announced,
     /// Not stored: after a restart nobody would answer it.
     #[serde(skip)]
     pub(super) outstanding: Option<Proposal>,
@@ -122,6 +125,7 @@ impl State {
             tracks: guard::rules(policy).into_iter().map(Track::new).collect(),
             stage_latency: PerArm::default(),
             stage_ttft: PerArm::default(),
+            announced: Announced::default(),
             outstanding: None,
         }
     }

@@ -36,6 +36,8 @@ pub struct Input<'a> {
     pub incident: Option<&'a str>,
     /// Canary requests per second lately, for estimates of time.
     pub canary_rate_per_s: f64,
+    /// Requests of the rollout per second lately, both arms together, for estimates of time.
+    pub requests_per_s: f64,
     /// What was routed since the last look.
     pub assigned: Assigned,
     /// Live first attempts that have been under way for longer than [`State::overdue_after_ms`].
@@ -132,6 +134,7 @@ pub fn step(policy: &Policy, state: State, input: &Input<'_>, now: UnixMillis) -
     if turn.effects.is_empty() {
         turn.go_on(&harm, input);
     }
+    turn.announce(input);
     turn.end()
 }
 

@@ -240,6 +240,7 @@ fn running_reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMi
         Standing::Needs(kind, None) => Some(format!("too early to tell for {}", kind.as_str())),
         Standing::Needs(kind, Some(more)) => Some(needs(kind, more, input.canary_rate_per_s)),
     };
+    let proof = proof.into_iter().chain(state.low_traffic());
     let parts: Vec<String> = dwell.into_iter().chain(proof).collect();
     if parts.is_empty() {
         "all is proven".to_owned()

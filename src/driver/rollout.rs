@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::incident::Incident;
 use super::live::Live;
+use super::pace::Pace;
 use super::restore::Stored;
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
@@ -42,6 +43,7 @@ pub(super) struct Rollout {
     evidence: Collector,
     incident: Incident,
     account_failures: u32,
+    pace: Pace,
     config_epoch: u32,
     publisher: Publisher,
     reader: Reader,
@@ -77,6 +79,7 @@ impl Rollout {
             evidence: Collector::new(now, snapshot.weight, config_epoch),
             incident: Incident::default(),
             account_failures: 0,
+            pace: Pace::default(),
             config_epoch,
             publisher,
             reader,
@@ -100,6 +103,9 @@ impl Rollout {
         now: UnixMillis,
     ) -> Option<Event> {
         self.live.record(sample, cost_usd, now);
+        if sample.role == Role::Live {
+            self.pace.record(now);
+        }
         self.incident.record(sample, now);
         self.evidence.record(sample);
         if sample.arm != Arm::Canary {
@@ -145,6 +151,7 @@ impl Rollout {
             legacy_breaker_open: false,
             incident: incident.as_deref(),
             canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
+            requests_per_s: self.pace.per_s(around.now),
             assigned: Assigned::default(),
             overdue: PerArm::default(),
         };
@@ -206,6 +213,7 @@ impl Rollout {
             legacy_breaker_open: false,
             incident: None,
             canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
+            requests_per_s: self.pace.per_s(around.now),
             assigned: Assigned::default(),
             overdue: PerArm::default(),
         };

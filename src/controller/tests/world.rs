@@ -316,6 +316,7 @@ impl World {
                     .state
                     .as_ref()
                     .map_or(0.0, |state| state.weight().fraction()),
+            requests_per_s: self.rate_per_s,
             assigned: self.assigned,
             overdue: self.overdue,
         }
