@@ -1,5 +1,7 @@
 //! The controller as a whole: stories over synthetic traffic in virtual time.
 
+mod announce;
+mod playbooks;
 mod random;
 mod statistics;
 mod stories;

@@ -17,11 +17,11 @@ pub(super) fn answer(answer: &Answer) -> String {
         [
             "stage",
             "weight",
-            "canary requests for proof",
-            "in",
+            "canary requests",
+            "proof takes",
             "dwell",
             "stage lasts",
-            "what decides",
+            "decided by",
         ]
         .map(str::to_owned),
     ];
@@ -34,7 +34,7 @@ pub(super) fn answer(answer: &Answer) -> String {
         text.push_str(&format!(
             "warm-up      {} legacy requests, about {}\n",
             thousands(answer.warm_up_requests as f64),
-            for_people(answer.plan.warm_up_ms)
+            roughly(answer.plan.warm_up_ms as f64)
         ));
     }
     text.push_str(&match answer.plan.total_ms {
@@ -80,6 +80,7 @@ fn row(index: usize, of: usize, stage: &StagePlan) -> [String; 7] {
             format!("proof ({})", slowest.as_str())
         }
         Proof::Never(guard) => format!("proof ({})", guard.as_str()),
+        Proof::NotNeeded if stage.dwell_ms == 0 => "-".to_owned(),
         Proof::Takes { .. } | Proof::NotNeeded | Proof::NoGuard => {
             stage.dominates().as_str().to_owned()
         }
@@ -90,10 +91,15 @@ fn row(index: usize, of: usize, stage: &StagePlan) -> [String; 7] {
         stage.weight.to_string(),
         requests,
         taken,
-        for_people(stage.dwell_ms),
-        stage
-            .time_ms
-            .map_or("no end".to_owned(), |time| both(time, roughly)),
+        match stage.dwell_ms {
+            0 => "-".to_owned(),
+            dwell_ms => for_people(dwell_ms),
+        },
+        match stage.time_ms {
+            None => "no end".to_owned(),
+            Some(time) if time.p90 <= 0.0 => "-".to_owned(),
+            Some(time) => both(time, roughly),
+        },
         format!("{decides}{gate}"),
     ]
 }

@@ -127,7 +127,8 @@ fn advice_on(policy: &Policy, traffic: &Traffic, plan: &Plan) -> Vec<Advice> {
         .iter()
         .filter(|stage| matches!(stage.proof, Proof::Takes { .. }))
         .peekable();
-    if proven.peek().is_some() && proven.all(|stage| stage.dominates() == Dominates::Dwell) {
+    let in_its_dwell = |stage: &StagePlan| matches!(stage.proof, Proof::Takes { ms, .. } if ms.p90 <= stage.dwell_ms as f64);
+    if proven.peek().is_some() && proven.all(in_its_dwell) {
         all.push(Advice::DwellDominates);
     }
     if let Some(first) = plan.stages.first() {
