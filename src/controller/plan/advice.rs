@@ -110,12 +110,15 @@ pub fn advice(policy: &Policy, traffic: &Traffic) -> Vec<Advice> {
 
 fn advice_on(policy: &Policy, traffic: &Traffic, plan: &Plan) -> Vec<Advice> {
     let mut all = stuck(plan);
-    all.extend(slow_first(policy, traffic, plan));
+    let first = slow_first(policy, traffic, plan);
+    // A better first weight leaves out the stages up to it.
+    let from = first.as_ref().and_then(Advice::better_weight);
+    all.extend(first);
     let later: Vec<(Weight, f64)> = plan
         .stages
         .iter()
         .skip(1)
-        .filter(|stage| stage.is_slow())
+        .filter(|stage| stage.is_slow() && Some(stage.weight) > from)
         .filter_map(|stage| Some((stage.weight, proof_ms(stage)?)))
         .collect();
     if !later.is_empty() {

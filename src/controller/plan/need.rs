@@ -17,6 +17,8 @@ const MIXTURE_NATS: f64 = 0.7;
 /// Scatter of the logarithm of times. It says how many of an equal canary's answers lie beyond a moved
 /// threshold; real answers of one model scatter by 0.6 to 1.
 const LOG_SIGMA: f64 = 0.8;
+/// Rate at which answers are taken to be 429 or another 4xx. Plans ask for neither.
+const REFUSED: f64 = 0.001;
 /// Below this share of streams the guards on first tokens say nothing.
 pub(super) const STREAMED_MIN: f64 = 0.01;
 
@@ -97,7 +99,7 @@ fn rates(rule: &Rule, traffic: &Traffic) -> (f64, f64) {
         None if rule.kind == GuardKind::ErrorRate => {
             (traffic.legacy_error_rate, traffic.legacy_error_rate)
         }
-        None => (rule.prior_rate(), rule.prior_rate()),
+        None => (REFUSED, REFUSED),
         Some(quantile) => {
             // A ceiling in milliseconds is taken to be as far from legacy as the usual ratio.
             let ratio = if rule.is_ceiling { 1.5 } else { rule.limit() };

@@ -28,7 +28,7 @@ impl fmt::Display for Advice {
             ),
             Self::TightLimit { guard, times } => write!(
                 f,
-                "{} needs {times:.0} times the traffic of the next guard: a looser limit saves \
+                "{} needs about {times:.0} times the traffic of the next guard: a looser limit saves \
                  most of the time",
                 guard.as_str()
             ),
@@ -83,10 +83,10 @@ fn slow_first(weight: Weight, ms: f64, requests_per_s: f64, better: Option<Bette
 fn slow_stages(stages: &[(Weight, f64)]) -> String {
     let named: Vec<String> = stages
         .iter()
-        .map(|(weight, ms)| format!("{weight} (about {})", roughly(*ms)))
+        .map(|(weight, ms)| format!("{weight} ({})", roughly(*ms)))
         .collect();
     match named.as_slice() {
-        [one] => format!("the stage at {one} takes days too; leave it out if you can"),
+        [one] => format!("{one} takes days too; leave that stage out if you can"),
         _ => format!(
             "these stages take days too: {}; leave out those that you do not need",
             named.join(", ")

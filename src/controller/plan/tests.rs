@@ -206,7 +206,7 @@ fn proven_after(policy: &Policy, per_s: f64, rng: &mut StdRng) -> f64 {
 
 #[test]
 fn expectations_agree_with_the_real_ledgers() {
-    for (at, per_min, runs) in [("50%", 3_000.0, 40), ("25%", 10.0, 40), ("95%", 100.0, 20)] {
+    for (at, per_min, runs) in [("50%", 3_000.0, 40), ("25%", 10.0, 40)] {
         let policy = one_stage(at, &ALL);
         let mut rng = StdRng::seed_from_u64(7);
         let mut total = 0.0;
@@ -289,7 +289,7 @@ fn a_limit_without_room_is_said_to_be_never_proven() {
 #[test]
 fn a_limit_that_is_tight_is_named() {
     let mut policy = default_policy();
-    policy.guards[1].relative.as_mut().unwrap().ratio = 1.2;
+    policy.guards[1].relative.as_mut().unwrap().ratio = 1.08;
     let all = advice(&policy, &traffic(10.0));
     assert!(
         all.iter().any(|advice| matches!(

@@ -33,7 +33,7 @@ const PLAYBOOKS: [Playbook; 3] = [
         text: include_str!("../../../config/playbooks/fortnight.toml"),
         ladder: "1% 3% 8% 20% 40% 60% 80% 100%",
         dwell_days: 14,
-        per_min: 300.0,
+        per_min: 150.0,
         most_days: 15,
     },
     Playbook {

@@ -505,7 +505,15 @@ fn commands_that_need_no_daemon_tell_and_exit_as_documented() {
         "{code} {errors}"
     );
     assert_eq!(run(&["launch"]).0, 2);
-    for name in ["plan", "preflight", "report", "simulate", "backtest"] {
+    let (code, table, _) = run(&["plan", "--rate", "10/min"]);
+    assert!(code == 0 && table.contains("1/7"), "{code} {table}");
+    assert_eq!(run(&["plan", "--rate", "10"]).0, 2);
+    assert_eq!(run(&["plan", "--rate", "10/min", "--rollout", "x"]).0, 1);
+    assert_eq!(
+        run(&["plan", "--rate", "10/min", "--config", "absent.toml"]).0,
+        3
+    );
+    for name in ["preflight", "report", "simulate", "backtest"] {
         let (code, _, errors) = run(&[name, "--rate", "10/min"]);
         let expected = format!("cutover: `cutover {name}` is not part of this version yet\n");
         assert_eq!((code, errors), (1, expected));
