@@ -38,11 +38,14 @@ pub(super) fn answer(answer: &Answer) -> String {
         ));
     }
     text.push_str(&match answer.plan.total_ms {
-        Some(total) => format!(
-            "migration    about {} in all; one in ten takes more than {}\n",
-            roughly(total.usual),
-            roughly(total.p90)
-        ),
+        Some(total) => {
+            let (usual, slow) = (roughly(total.usual), roughly(total.p90));
+            if usual == slow {
+                format!("migration    about {usual} in all\n")
+            } else {
+                format!("migration    about {usual} in all; one in ten takes more than {slow}\n")
+            }
+        }
         None => "migration    never ends by itself\n".to_owned(),
     });
     text.push_str(&costs(answer));
