@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`policy`] (what is asked), [`evidence`] (what is seen), [`stats`] (what it is worth),
 //! [`guard`] (which events count), [`ledger`] (what is proven), [`state`] (what is remembered), [`mod@step`]
-//! with `alarm`, `rise` and `operator`, and [`mod@adopt`] (what happens), [`effect`] and [`mod@view`] (what is said).
+//! with `alarm`, `rise` and `operator`, and [`mod@adopt`] (what happens), [`effect`] and [`mod@view`] with [`verdict`] (what is said).
 #![deny(clippy::disallowed_methods)]
 
 pub mod adopt;
@@ -19,18 +19,23 @@ pub mod guard;
 mod histogram;
 pub mod ledger;
 mod legacy;
+mod mass;
 mod operator;
 pub mod phase;
 pub mod plan;
 pub mod policy;
 mod proof;
+mod recent;
 pub mod reference;
+mod retreat;
 mod rise;
+mod slices;
 pub mod split;
 pub mod state;
 pub mod stats;
 pub mod step;
 mod sums;
+pub mod verdict;
 pub mod view;
 mod words;
 

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::clock::for_people;
+
 /// `cutover status`
 pub(super) fn status(status: &Value) -> String {
     let mut text = String::new();
@@ -72,7 +74,13 @@ fn guard_row(guard: &Value) -> [String; 6] {
         if is_time { time(value) } else { rate(value) }
     };
     let needs = match guard.pointer("/requests_needed").and_then(Value::as_u64) {
-        Some(requests) => format!("{requests} more requests"),
+        Some(requests) => {
+            let eta = guard.pointer("/eta_s").and_then(Value::as_i64);
+            // Seconds of an estimate over minutes say nothing.
+            let eta = eta.map(|s| if s > 60 { s - s % 60 } else { s.max(1) });
+            let eta = eta.map(|s| format!(", ~{}", for_people(s.saturating_mul(1_000))));
+            format!("{requests} more requests{}", eta.unwrap_or_default())
+        }
         None => "-".to_owned(),
     };
     let evidence = format!(

@@ -5,13 +5,14 @@
 #![deny(clippy::disallowed_methods)]
 
 use crate::arm::Weight;
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, for_people};
 use crate::controller::effect::{By, DecisionKind};
 use crate::controller::guard::{self, Rule};
 use crate::controller::ledger::Track;
 use crate::controller::operator::stage_of;
-use crate::controller::phase::{Phase, Raise};
-use crate::controller::policy::{GuardSpec, Policy, Stage};
+use crate::controller::phase::{Landing, Phase, Raise};
+use crate::controller::policy::{GuardKind, GuardSpec, OnHarm, Policy, Stage, TripPolicy};
+use crate::controller::retreat::SoftAlarm;
 use crate::controller::state::State;
 use crate::controller::step::{Step, Turn, Why};
 use crate::controller::words;
@@ -95,6 +96,7 @@ pub fn stop(policy: &Policy, state: State, reason: &str, now: UnixMillis) -> Ste
 fn begin_rollout(state: &mut State, new: &Policy, id: String, now: UnixMillis) {
     let mut fresh = State::new(new, id, now);
     fresh.reference = std::mem::take(&mut state.reference);
+    fresh.soft = SoftAlarm::heir_of(&state.soft);
     fresh.warm_up_seen = state.warm_up_seen;
     fresh.hold = state.hold.take();
     fresh.next_proposal = state.next_proposal;
@@ -153,7 +155,7 @@ fn move_stage(state: &mut State, old: &Policy, new: &Policy, now: UnixMillis) ->
             stage,
             weight: target,
             new_attempt: false,
-            complete: false,
+            lands: Landing::Running,
         });
     }
     let fresh = matches!(state.phase, Phase::WarmingUp);
@@ -171,45 +173,87 @@ fn reopen(state: &mut State, new: &Policy, now: UnixMillis) {
 }
 
 fn differences(old: &Policy, new: &Policy) -> Vec<String> {
-    let mut parts = Vec::new();
-    if old.stages != new.stages {
-        parts.push(format!(
-            "stages {} -> {}",
-            ladder(&old.stages),
-            ladder(&new.stages)
-        ));
-    }
+    let mut parts = stage_differences(&old.stages, &new.stages);
+    let mut note = |name: &str, old: String, new: String| {
+        if old != new {
+            parts.push(format!("{name} {old} -> {new}"));
+        }
+    };
+    note(
+        "warm-up",
+        old.warm_up_requests.to_string(),
+        new.warm_up_requests.to_string(),
+    );
+    note("on-harm", on_harm(old.on_harm), on_harm(new.on_harm));
     for (name, old, new) in [
         ("confidence", old.alpha_rollback, new.alpha_rollback),
         ("promote-confidence", old.alpha_promote, new.alpha_promote),
     ] {
-        if old.to_bits() != new.to_bits() {
-            let (old, new) = (words::percent(1.0 - old), words::percent(1.0 - new));
-            parts.push(format!("{name} {old} -> {new}"));
-        }
+        note(name, words::percent(1.0 - old), words::percent(1.0 - new));
     }
-    for kind in crate::controller::policy::GuardKind::ALL {
+    note("trip", fuse(old.trip), fuse(new.trip));
+    let retreat = |to: Option<Weight>| to.map_or("off".to_owned(), |to| to.to_string());
+    note("retreat", retreat(old.retreat), retreat(new.retreat));
+    note(
+        "cooldown",
+        for_people(old.cooldown_ms),
+        for_people(new.cooldown_ms),
+    );
+    note(
+        "max-attempts",
+        old.max_attempts.to_string(),
+        new.max_attempts.to_string(),
+    );
+    let drawn = |independent: bool| if independent { "drawn" } else { "by key" }.to_owned();
+    note(
+        "split",
+        drawn(old.independent_split),
+        drawn(new.independent_split),
+    );
+    for kind in GuardKind::ALL {
         let of = |policy: &Policy| policy.guards.iter().find(|spec| spec.kind == kind).copied();
-        if of(old) != of(new) {
-            parts.push(format!(
-                "{} {} -> {}",
-                kind.as_str(),
-                limits(of(old)),
-                limits(of(new))
-            ));
-        }
+        note(kind.as_str(), limits(of(old)), limits(of(new)));
     }
-    let rest = |policy: &Policy| Policy {
-        stages: Vec::new(),
-        guards: Vec::new(),
-        alpha_rollback: 0.0,
-        alpha_promote: 0.0,
-        ..policy.clone()
-    };
-    if rest(old) != rest(new) {
-        parts.push("waits and reflexes changed".to_owned());
+    if parts.is_empty() && old != new {
+        // Finer than the words above can tell.
+        parts.push("limits changed".to_owned());
     }
     parts
+}
+
+fn stage_differences(old: &[Stage], new: &[Stage]) -> Vec<String> {
+    let weights = |stages: &[Stage]| -> Vec<Weight> { stages.iter().map(|s| s.weight).collect() };
+    if weights(old) != weights(new) {
+        return vec![format!("stages {} -> {}", ladder(old), ladder(new))];
+    }
+    let mut parts = Vec::new();
+    for (old, new) in old.iter().zip(new) {
+        if old.dwell_ms != new.dwell_ms {
+            let (from, to) = (for_people(old.dwell_ms), for_people(new.dwell_ms));
+            parts.push(format!("dwell at {} {from} -> {to}", new.weight));
+        }
+        if old.approve != new.approve {
+            let word = |approve| if approve { "yes" } else { "no" };
+            let (from, to) = (word(old.approve), word(new.approve));
+            parts.push(format!("approve at {} {from} -> {to}", new.weight));
+        }
+    }
+    parts
+}
+
+fn on_harm(on_harm: OnHarm) -> String {
+    match on_harm {
+        OnHarm::RollBack => "roll-back",
+        OnHarm::StepBack => "step-back",
+        OnHarm::Hold => "hold",
+    }
+    .to_owned()
+}
+
+fn fuse(trip: Option<TripPolicy>) -> String {
+    trip.map_or("off".to_owned(), |trip| {
+        format!("{} {}/day", for_people(trip.cooldown_ms), trip.max_per_day)
+    })
 }
 
 fn ladder(stages: &[Stage]) -> String {

@@ -6,8 +6,8 @@
 use crate::arm::Weight;
 use crate::clock::{UnixMillis, for_people};
 use crate::controller::effect::DecisionKind;
-use crate::controller::phase::{Phase, Trip, Wait};
-use crate::controller::policy::TripPolicy;
+use crate::controller::phase::{Landing, Phase, Trip, Wait};
+use crate::controller::policy::{OnHarm, TripPolicy};
 use crate::controller::step::{Input, Turn, Why};
 use crate::controller::sums::Harm;
 use crate::controller::words;
@@ -45,7 +45,7 @@ impl Turn<'_> {
     pub(super) fn judge_harm(&mut self, harm: &Harm, input: &Input<'_>) {
         if !matches!(
             self.state.phase,
-            Phase::Running | Phase::Complete | Phase::Tripped(_)
+            Phase::Running | Phase::Complete | Phase::Retreated(_) | Phase::Tripped(_)
         ) {
             return;
         }
@@ -55,14 +55,15 @@ impl Turn<'_> {
             log_needed: Some(needed),
             ..Why::controller(String::new())
         };
-        if harm.log_roll >= needed {
+        // What an operator was asked about already needs no second proof; the fuse still acts.
+        if harm.log_roll >= needed && self.state.wait != Some(Wait::Harm) {
             let mut parts = self.harm_words(harm, &mut why, input);
             parts.push(format!(
                 "evidence {} (limit {})",
                 words::evidence(harm.log_roll.exp()),
                 words::evidence(needed.exp())
             ));
-            self.roll_back(why, parts);
+            self.react_to_harm(why, parts);
             return;
         }
         let tripped = matches!(self.state.phase, Phase::Tripped(_));
@@ -90,7 +91,10 @@ impl Turn<'_> {
         why.guard = Some(worst.rule.kind);
         let open = Some(input.open)
             .filter(|_| worst.rule.is_ceiling)
-            .and_then(|open| worst.rule.counts(open, &self.state.reference))
+            .and_then(|open| {
+                let counts = worst.rule.counts(open, &self.state.reference)?;
+                Some(worst.taken.rest(open, counts).0)
+            })
             .unwrap_or_default();
         let open = (open.canary, open.canary_events);
         words::harm(worst, open, input.open.opened_at, input.incident, self.now)
@@ -103,7 +107,15 @@ impl Turn<'_> {
         let today = self.state.trips.len();
         if today >= usize::try_from(fuse.max_per_day).unwrap_or(usize::MAX) {
             parts.push(format!("trip {today} within 24h"));
-            self.roll_back(why, parts);
+            match self.policy.on_harm {
+                OnHarm::RollBack | OnHarm::StepBack => self.roll_back(why, parts),
+                OnHarm::Hold => {
+                    parts.push("waits for `cutover resume`".to_owned());
+                    why.reason = parts.join(" · ");
+                    self.alert("trip", why.reason.clone());
+                    self.blow_fuse(None, why);
+                }
+            }
             return;
         }
         let until = now.plus_millis(fuse.cooldown_ms);
@@ -113,13 +125,72 @@ impl Turn<'_> {
         self.blow_fuse(Some(until), why);
     }
 
+    /// Harm is proven: what follows is the operator's choice.
+    fn react_to_harm(&mut self, why: Why, parts: Vec<String>) {
+        match (self.policy.on_harm, self.stage_below()) {
+            // A tripped canary gets nothing now, so there is no stage to step back to.
+            _ if matches!(self.state.phase, Phase::Tripped(_)) => self.roll_back(why, parts),
+            (OnHarm::Hold, _) => self.hold_for_harm(why, parts),
+            (OnHarm::StepBack, Some(stage)) if self.state.attempt < self.policy.max_attempts => {
+                self.step_back(stage, why, parts);
+            }
+            (OnHarm::StepBack | OnHarm::RollBack, _) => self.roll_back(why, parts),
+        }
+    }
+
+    /// The highest stage below the effective weight.
+    fn stage_below(&self) -> Option<usize> {
+        let weight = self.state.weight();
+        self.policy
+            .stages
+            .iter()
+            .rposition(|stage| stage.weight < weight)
+    }
+
+    fn hold_for_harm(&mut self, mut why: Why, mut parts: Vec<String>) {
+        parts.push("on-harm = \"hold\": waits for an operator".to_owned());
+        why.reason = parts.join(" · ");
+        self.alert("harm", why.reason.clone());
+        self.decide(DecisionKind::Hold, why, |state| {
+            state.wait = Some(Wait::Harm);
+        });
+    }
+
+    /// One stage down, after whose cooldown the rollout tries again. It counts as an attempt, and its
+    /// ledgers begin a new epoch: what was proven concerned the stage that was left.
+    fn step_back(&mut self, stage: usize, mut why: Why, mut parts: Vec<String>) {
+        let Some(to) = self.policy.stages.get(stage).copied() else {
+            return;
+        };
+        let attempt = self.state.attempt;
+        let until = self.now.plus_millis(self.cooldown_ms());
+        parts.push(format!(
+            "attempt {attempt}/{} · steps back, goes on after {}",
+            self.policy.max_attempts,
+            until.time_of_day()
+        ));
+        why.reason = parts.join(" · ");
+        self.alert("roll-back", why.reason.clone());
+        let (policy, now) = (self.policy, self.now);
+        self.decide(DecisionKind::RollBack, why, |state| {
+            state.attempt += 1;
+            state.set_phase(Phase::Running, now);
+            state.begin_epoch();
+            state.enter(policy, stage, to.weight, true, now);
+            state.propose_after = until;
+        });
+    }
+
+    /// The wait after this attempt: doubled for each that came before.
+    fn cooldown_ms(&self) -> i64 {
+        let doublings = self.state.attempt.saturating_sub(1).min(16);
+        self.policy.cooldown_ms.saturating_mul(1 << doublings)
+    }
+
     pub(super) fn roll_back(&mut self, mut why: Why, mut parts: Vec<String>) {
         let attempt = self.state.attempt;
-        let until = (attempt < self.policy.max_attempts).then(|| {
-            let doublings = attempt.saturating_sub(1).min(16);
-            let wait_ms = self.policy.cooldown_ms.saturating_mul(1 << doublings);
-            self.now.plus_millis(wait_ms)
-        });
+        let until =
+            (attempt < self.policy.max_attempts).then(|| self.now.plus_millis(self.cooldown_ms()));
         parts.push(match until {
             Some(until) => format!(
                 "attempt {attempt}/{} · retry {}",
@@ -143,8 +214,7 @@ impl Turn<'_> {
     pub(super) fn judge_amber(&mut self, harm: &Harm) {
         if !self.state.amber && harm.log_roll >= 10.0f64.ln() {
             self.state.amber = true;
-            self.state.promote_restarts = self.state.promote_restarts.saturating_add(1);
-            self.state.forget_stage();
+            self.state.restart_proof();
         } else if self.state.amber && harm.log_roll < 0.0 {
             self.state.amber = false;
         }
@@ -198,13 +268,17 @@ impl Turn<'_> {
         let now = self.now;
         let base_ms = self.policy.trip.map_or(300_000, |trip| trip.cooldown_ms);
         self.decide(DecisionKind::Trip, why, |state| {
-            let was_complete = state.phase == Phase::Complete;
+            let back_to = match state.phase {
+                Phase::Complete => Landing::Complete,
+                Phase::Retreated(retreat) => Landing::Retreated(retreat),
+                _ => Landing::Running,
+            };
             let trip = Trip {
                 until,
                 cooldown_ms: base_ms,
                 probes_ok: 0,
                 next_probe_at: until.unwrap_or(now),
-                was_complete,
+                back_to,
             };
             state.set_phase(Phase::Tripped(trip), now);
         });

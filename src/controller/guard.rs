@@ -118,6 +118,15 @@ fn rules_of(spec: &GuardSpec) -> impl Iterator<Item = Rule> {
 }
 
 impl Rule {
+    /// The rule of the soft alarm: the canary's errors against a limit that its owner moves.
+    pub(super) const fn soft_alarm(limit: f64) -> Self {
+        Self {
+            kind: GuardKind::ErrorRate,
+            is_ceiling: true,
+            numbers: [0.0, limit, 1.0, limit],
+        }
+    }
+
     /// The line of allowed event rates.
     #[must_use]
     pub const fn line(&self) -> Line {

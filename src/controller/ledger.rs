@@ -13,6 +13,7 @@ use crate::clock::UnixMillis;
 use crate::controller::exact;
 use crate::controller::guard::Rule;
 use crate::controller::legacy::{Fano, Rate};
+use crate::controller::slices::Taken;
 use crate::controller::stats::{
     self, Counts, Factors, PROMOTE_ODDS, ROLLBACK_ODDS, logaddexp, logsumexp,
 };
@@ -47,10 +48,18 @@ pub struct Track {
     /// What this minute's cells brought so far, uncapped.
     #[serde(with = "exact")]
     minute_sum: [f64; 8],
+    /// The lowest that `minute_sum` has been in this minute: from there the cap is measured, or a minute
+    /// that began well would hide how fast evidence comes now.
+    #[serde(with = "exact")]
+    minute_low: [f64; 8],
     #[serde(with = "exact")]
     trip: [f64; 8],
     #[serde(with = "exact")]
     promote: [f64; 5],
+    /// Up to when the seconds have had their starting mass.
+    pub(super) seconds_to: UnixMillis,
+    /// What of the open cell is booked; ceilings only.
+    pub(super) taken: Taken,
     rate: Rate,
     fano: Fano,
     /// Legacy requests and events of this minute, then of the minutes before with a half-life of ten.
@@ -75,8 +84,11 @@ impl Track {
             rule,
             roll: [f64::NEG_INFINITY; 8],
             minute_sum: [0.0; 8],
+            minute_low: [0.0; 8],
             trip: [f64::NEG_INFINITY; 8],
             promote: [-(5.0f64.ln()); 5],
+            seconds_to: UnixMillis(0),
+            taken: Taken::default(),
             rate: Rate::new(rule.prior_rate()),
             fano: Fano::default(),
             legacy: [0.0; 4],
@@ -135,9 +147,9 @@ impl Track {
     fn bets(&mut self, share: f64) -> &Bets {
         let legacy = self.rate.estimate();
         let line = self.rule.line();
-        // A ceiling's factors depend on nothing.
+        // A ceiling's factors depend on nothing but the ceiling.
         let key = if self.rule.is_ceiling {
-            (0, 0)
+            (0, line.increase.to_bits())
         } else {
             (share.to_bits(), legacy.to_bits())
         };
@@ -228,7 +240,10 @@ impl Track {
                 *promote += health;
             }
         }
-        self.minute_sum.iter().any(|&sum| sum > CAP_NATS)
+        for (low, &sum) in self.minute_low.iter_mut().zip(&self.minute_sum) {
+            *low = low.min(sum);
+        }
+        self.bites([0.0; 8])
     }
 
     /// Ends the minute: the capped sum enters the rollback ledger.
@@ -237,6 +252,7 @@ impl Track {
             *roll += sum.min(CAP_NATS);
             *sum = 0.0;
         }
+        self.minute_low = [0.0; 8];
     }
 
     /// Ends `minutes` minutes: rates and over-dispersion learn what the first of them brought.
@@ -258,6 +274,13 @@ impl Track {
     pub(super) fn inject(&mut self, mass: f64) {
         if mass > 0.0 {
             Self::inject_into(&mut self.roll, mass);
+            Self::inject_into(&mut self.trip, mass);
+        }
+    }
+
+    /// Adds starting mass to the trip ledger alone.
+    pub(super) fn inject_trip(&mut self, mass: f64) {
+        if mass > 0.0 {
             Self::inject_into(&mut self.trip, mass);
         }
     }
@@ -287,6 +310,7 @@ impl Track {
     pub(super) fn reset_harm(&mut self) {
         self.roll = [f64::NEG_INFINITY; 8];
         self.minute_sum = [0.0; 8];
+        self.minute_low = [0.0; 8];
         self.trip = [f64::NEG_INFINITY; 8];
     }
 
@@ -334,39 +358,20 @@ impl Track {
 
     /// True if an unbooked cell would make the cap bite.
     pub(super) fn would_bite(&self, open: &Increment) -> bool {
-        let sums = self.minute_sum.iter().zip(open.harm);
-        sums.into_iter().any(|(sum, open)| sum + open > CAP_NATS)
+        self.bites(open.harm)
+    }
+
+    /// True if within this minute, whenever one begins to count, more than the cap has come.
+    fn bites(&self, open: [f64; 8]) -> bool {
+        let sums = self.minute_sum.iter().zip(&self.minute_low).zip(open);
+        sums.into_iter()
+            .any(|((sum, low), open)| sum + open - low > CAP_NATS)
     }
 
     /// Log of the evidence of health in this stage.
     #[must_use]
     pub fn log_promote(&self) -> f64 {
         logsumexp(self.promote.iter().copied())
-    }
-
-    /// Canary requests still needed for a proof of `nats` at the rates seen; `None`: no convergence.
-    #[must_use]
-    pub fn requests_needed(&self, nats: f64, share: f64) -> Option<f64> {
-        let base = self.legacy_rate();
-        let shrunk = |events: f64, requests: f64| (events + 1.0) / (requests + 1.0 / base);
-        let seen = self.stage();
-        let share = if seen.canary > 0.0 && seen.legacy > 0.0 {
-            seen.share()
-        } else {
-            share
-        };
-        let rates = (
-            shrunk(seen.canary_events, seen.canary),
-            shrunk(seen.legacy_events, seen.legacy),
-        );
-        let missing = nats - self.log_promote();
-        stats::requests_needed(
-            &PROMOTE_ODDS,
-            self.rule.line(),
-            share,
-            rates,
-            missing * self.phi(),
-        )
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::arm::Weight;
 use crate::controller::effect::{By, DecisionKind};
-use crate::controller::phase::{Phase, Raise};
+use crate::controller::phase::{Landing, Phase, Raise, Wait};
 use crate::controller::policy::{Policy, Stage};
 use crate::controller::step::{Action, Command, Turn, Why};
 
@@ -63,13 +63,20 @@ impl Turn<'_> {
         let held = self.state.hold.is_some() || self.state.wait.is_some();
         match &self.state.phase {
             Phase::Tripped(trip) => {
-                let raise = self.raise_back(DecisionKind::Resume, trip.was_complete);
+                let raise = self.raise_back(DecisionKind::Resume, trip.back_to);
+                self.operator_raise(Some(raise), why, store_healthy);
+            }
+            Phase::Retreated(retreat) => {
+                let raise = self.raise_back(DecisionKind::Resume, retreat.lands());
                 self.operator_raise(Some(raise), why, store_healthy);
             }
             _ if held => self.decide(DecisionKind::Resume, why, |state| {
                 state.hold = None;
-                if state.wait.take().is_some() {
-                    state.stuck_minutes = 0;
+                state.stuck_minutes = 0;
+                if state.wait.take() == Some(Wait::Harm) {
+                    // The operator accepts what was proven: from here on it takes a new proof.
+                    state.begin_epoch();
+                    state.restart_proof();
                 }
             }),
             Phase::WarmingUp | Phase::RolledBack { .. } | Phase::Stopped => {
@@ -89,6 +96,10 @@ impl Turn<'_> {
                 let raise = self.raise_to_stage(DecisionKind::Promote, 0);
                 self.operator_raise(raise, why, store_healthy);
             }
+            Phase::Retreated(retreat) => {
+                let raise = self.raise_back(DecisionKind::Promote, retreat.lands());
+                self.operator_raise(Some(raise), why, store_healthy);
+            }
             Phase::Running | Phase::Tripped(_) => match self.next_stage() {
                 Some(next) => {
                     let raise = self.raise_to_stage(DecisionKind::Promote, next);
@@ -96,7 +107,7 @@ impl Turn<'_> {
                 }
                 None if self.state.phase == Phase::Running => self.complete(why),
                 None => {
-                    let raise = self.raise_back(DecisionKind::Promote, false);
+                    let raise = self.raise_back(DecisionKind::Promote, Landing::Running);
                     self.operator_raise(Some(raise), why, store_healthy);
                 }
             },
@@ -110,7 +121,7 @@ impl Turn<'_> {
             stage,
             weight,
             new_attempt: matches!(self.state.phase, Phase::RolledBack { .. } | Phase::Stopped),
-            complete: false,
+            lands: Landing::Running,
         };
         if weight > self.state.weight() {
             self.operator_raise(Some(raise), why, store_healthy);

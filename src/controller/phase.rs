@@ -19,6 +19,8 @@ pub enum Phase {
     Running,
     /// The last stage's dwell is over; the ledgers go on.
     Complete,
+    /// Stepped down to where the arms compare faster; the stage is kept.
+    Retreated(Retreat),
     /// The fuse has blown; the stage is kept.
     Tripped(Trip),
     /// Back at 0%. `until` is when the next attempt begins by itself; never, if `None`.
@@ -28,6 +30,51 @@ pub enum Phase {
     },
     /// No longer configured.
     Stopped,
+}
+
+/// A step down to find out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retreat {
+    /// The effective weight meanwhile.
+    pub weight: Weight,
+    /// The rollout was complete before, and will be again.
+    pub was_complete: bool,
+    /// The second one within a day: an operator has to lead it back.
+    pub stays: bool,
+}
+
+impl Retreat {
+    /// Where its end leads.
+    pub(super) const fn lands(self) -> Landing {
+        if self.was_complete {
+            Landing::Complete
+        } else {
+            Landing::Running
+        }
+    }
+}
+
+/// Where a raise, or the end of a trip, leaves the rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Landing {
+    /// On a stage.
+    Running,
+    /// Complete again.
+    Complete,
+    /// Still retreated.
+    Retreated(Retreat),
+}
+
+impl Landing {
+    /// The phase that it is.
+    pub(super) const fn phase(self) -> Phase {
+        match self {
+            Self::Running => Phase::Running,
+            Self::Complete => Phase::Complete,
+            Self::Retreated(retreat) => Phase::Retreated(retreat),
+        }
+    }
 }
 
 /// A blown fuse.
@@ -41,8 +88,18 @@ pub struct Trip {
     pub probes_ok: u32,
     /// When the next probe may go.
     pub next_probe_at: UnixMillis,
-    /// The rollout was complete when it tripped, and will be again.
-    pub was_complete: bool,
+    /// Where its end leads.
+    pub back_to: Landing,
+}
+
+impl Wait {
+    /// True while nothing may go up, whatever is proven.
+    pub(super) const fn blocks(self) -> bool {
+        match self {
+            Self::Evidence | Self::Harm | Self::CommonCause | Self::Split => true,
+            Self::Approval | Self::NotConverging => false,
+        }
+    }
 }
 
 /// Why the controller itself holds (`held` rather than `running`).
@@ -55,6 +112,12 @@ pub enum Wait {
     NotConverging,
     /// A ledger held no number; an operator must look.
     Evidence,
+    /// Harm is proven, and `on-harm = "hold"` leaves it to an operator.
+    Harm,
+    /// Both arms fail at once.
+    CommonCause,
+    /// The measured split does not match the weight.
+    Split,
 }
 
 /// Where a raise leads.
@@ -62,9 +125,20 @@ pub enum Wait {
 pub(super) struct Raise {
     pub(super) kind: DecisionKind,
     pub(super) stage: usize,
+    /// The intended weight; the effective one unless it lands retreated.
     pub(super) weight: Weight,
     pub(super) new_attempt: bool,
-    pub(super) complete: bool,
+    pub(super) lands: Landing,
+}
+
+impl Raise {
+    /// The effective weight that it leads to.
+    pub(super) const fn effective(&self) -> Weight {
+        match self.lands {
+            Landing::Retreated(retreat) => retreat.weight,
+            Landing::Running | Landing::Complete => self.weight,
+        }
+    }
 }
 
 /// A raise that the driver was asked to commit.

@@ -3,12 +3,14 @@
 //! Pure and read-only.
 #![deny(clippy::disallowed_methods)]
 
+use crate::arm::PerArm;
 use crate::clock::UnixMillis;
 use crate::controller::guard;
 use crate::controller::ledger::Track;
 use crate::controller::phase::Phase;
 use crate::controller::policy::{GuardKind, Policy};
 use crate::controller::state::State;
+use crate::controller::stats::{self, PROMOTE_ODDS};
 
 /// Canary requests that a stage must have seen at least, whatever its guards say.
 const CANARY_MIN: u64 = 20;
@@ -35,6 +37,8 @@ pub(super) enum Standing {
     Ready(f64),
     /// The dwell has this many milliseconds to go.
     Dwell(i64),
+    /// So many canary requests are under way for longer than they should be.
+    Overdue(u64),
     /// Evidence of harm is above what it was at the start.
     Amber,
     /// Too few canary requests in this stage, or none that a guard could use.
@@ -86,12 +90,18 @@ pub(super) fn provers<'a>(
 }
 
 /// What stands between the rollout and its next stage, the dwell first.
-pub(super) fn standing(policy: &Policy, state: &State, log_roll: f64, now: UnixMillis) -> Standing {
+pub(super) fn standing(
+    policy: &Policy,
+    state: &State,
+    log_roll: f64,
+    overdue: PerArm<u64>,
+    now: UnixMillis,
+) -> Standing {
     let left = dwell_left(policy, state, now);
     if left > 0 {
         return Standing::Dwell(left);
     }
-    evidence(policy, state, log_roll)
+    evidence(policy, state, log_roll, overdue)
 }
 
 /// Milliseconds until the dwell of this stage is over.
@@ -104,7 +114,12 @@ pub(super) fn dwell_left(policy: &Policy, state: &State, now: UnixMillis) -> i64
 }
 
 /// The same without the dwell.
-pub(super) fn evidence(policy: &Policy, state: &State, log_roll: f64) -> Standing {
+pub(super) fn evidence(
+    policy: &Policy,
+    state: &State,
+    log_roll: f64,
+    overdue: PerArm<u64>,
+) -> Standing {
     let needed = state.promote_nats(policy);
     let mut least = f64::INFINITY;
     let mut slowest: Option<(GuardKind, Option<f64>)> = None;
@@ -114,7 +129,7 @@ pub(super) fn evidence(policy: &Policy, state: &State, log_roll: f64) -> Standin
             Health::NoData => return Standing::NoData(Some(kind)),
             Health::Proven => least = least.min(track.log_promote()),
             _ => {
-                let more = track.requests_needed(needed, state.weight.fraction());
+                let more = track.requests_needed(needed, state.compared_at().fraction());
                 let slower = match (slowest.and_then(|(_, slowest)| slowest), more) {
                     (Some(slowest), Some(more)) => more > slowest,
                     (Some(_), None) => true,
@@ -135,11 +150,52 @@ pub(super) fn evidence(policy: &Policy, state: &State, log_roll: f64) -> Standin
     if state.stage_canary < CANARY_MIN {
         return Standing::NoData(None);
     }
+    if hangs(state, overdue) {
+        return Standing::Overdue(overdue.canary);
+    }
     // Not `>= 0`: a ledger that is no number must not pass.
     if log_roll < 0.0 {
         Standing::Ready(least)
     } else {
         Standing::Amber
+    }
+}
+
+/// A slow failure is no evidence before it ends, so a canary that hangs looks silent. True if more of its
+/// requests are overdue than legacy's and chance would explain.
+fn hangs(state: &State, overdue: PerArm<u64>) -> bool {
+    let share = state.weight().fraction();
+    if share <= 0.0 || share >= 1.0 {
+        return false;
+    }
+    let expected = overdue.legacy as f64 * share / (1.0 - share);
+    overdue.canary as f64 > 3.0 + 3.0 * expected
+}
+
+impl Track {
+    /// Canary requests still needed for a proof of `nats` at the rates seen; `None`: no convergence.
+    #[must_use]
+    pub fn requests_needed(&self, nats: f64, share: f64) -> Option<f64> {
+        let base = self.legacy_rate();
+        let shrunk = |events: f64, requests: f64| (events + 1.0) / (requests + 1.0 / base);
+        let seen = self.stage();
+        let share = if seen.canary > 0.0 && seen.legacy > 0.0 {
+            seen.share()
+        } else {
+            share
+        };
+        let rates = (
+            shrunk(seen.canary_events, seen.canary),
+            shrunk(seen.legacy_events, seen.legacy),
+        );
+        let missing = nats - self.log_promote();
+        stats::requests_needed(
+            &PROMOTE_ODDS,
+            self.rule.line(),
+            share,
+            rates,
+            missing * self.phi(),
+        )
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::arm::Weight;
 use crate::clock::for_people;
 use crate::controller::effect::{DecisionKind, Effect};
-use crate::controller::phase::{Phase, Raise, Trip, Wait};
+use crate::controller::phase::{Landing, Phase, Raise, Trip, Wait};
 use crate::controller::policy::Stage;
 use crate::controller::proof::{self, Standing};
 use crate::controller::step::{Input, Turn, Why};
@@ -23,12 +23,18 @@ pub(super) const STUCK_CANARY_MIN: u64 = 200;
 
 impl Turn<'_> {
     /// Once a minute: does the proof still grow? Ten minutes without are a hold, ten with end it.
-    pub(super) fn judge_convergence(&mut self, harm: &Harm) {
+    pub(super) fn judge_convergence(&mut self, harm: &Harm, input: &Input<'_>) {
         let waits_itself = matches!(self.state.wait, None | Some(Wait::NotConverging));
         if self.state.phase != Phase::Running || !waits_itself {
             return;
         }
-        let standing = proof::standing(self.policy, &self.state, harm.log_roll, self.now);
+        let standing = proof::standing(
+            self.policy,
+            &self.state,
+            harm.log_roll,
+            input.overdue,
+            self.now,
+        );
         let stuck = match standing {
             Standing::Needs(kind, None) if self.state.stage_canary >= STUCK_CANARY_MIN => {
                 Some(kind)
@@ -67,7 +73,7 @@ impl Turn<'_> {
             && self.state.hold.is_none()
             && self.state.outstanding.is_none()
             && self.now >= self.state.propose_after
-            && self.state.wait != Some(Wait::Evidence)
+            && !self.state.wait.is_some_and(Wait::blocks)
     }
 
     pub(super) fn go_on(&mut self, harm: &Harm, input: &Input<'_>) {
@@ -83,7 +89,15 @@ impl Turn<'_> {
                     self.propose(raise, Why::controller(reason));
                 }
             }
-            Phase::Running => self.go_on_running(harm, may),
+            Phase::Running => self.go_on_running(harm, may, input),
+            Phase::Retreated(retreat) if may && proof::is_proven(self.policy, &self.state) => {
+                let retreat = *retreat;
+                if let Standing::Ready(log_evidence) =
+                    proof::evidence(self.policy, &self.state, harm.log_roll, input.overdue)
+                {
+                    self.go_on_retreated(retreat, log_evidence);
+                }
+            }
             Phase::Tripped(trip) if self.state.hold.is_none() => {
                 let trip = trip.clone();
                 self.go_on_tripped(&trip, may);
@@ -107,7 +121,7 @@ impl Turn<'_> {
         if trip.probes_ok >= PROBES_NEEDED {
             if may {
                 let reason = format!("{} probes in a row succeeded", trip.probes_ok);
-                let raise = self.raise_back(DecisionKind::Resume, trip.was_complete);
+                let raise = self.raise_back(DecisionKind::Resume, trip.back_to);
                 self.propose(raise, Why::controller(reason));
             }
         } else if self.now >= trip.next_probe_at {
@@ -118,9 +132,12 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn go_on_running(&mut self, harm: &Harm, may: bool) {
+    pub(super) fn go_on_running(&mut self, harm: &Harm, may: bool, input: &Input<'_>) {
         // Cheapest test first: a stage spends most of its looks in its dwell.
-        if self.state.hold.is_some() || proof::dwell_left(self.policy, &self.state, self.now) > 0 {
+        if self.state.hold.is_some()
+            || self.state.wait.is_some_and(Wait::blocks)
+            || proof::dwell_left(self.policy, &self.state, self.now) > 0
+        {
             return;
         }
         let Some(next) = self.next_stage() else {
@@ -139,7 +156,7 @@ impl Turn<'_> {
             return;
         }
         let Standing::Ready(log_evidence) =
-            proof::evidence(self.policy, &self.state, harm.log_roll)
+            proof::evidence(self.policy, &self.state, harm.log_roll, input.overdue)
         else {
             return;
         };
@@ -197,18 +214,18 @@ impl Turn<'_> {
             stage,
             weight: self.policy.stages.get(stage)?.weight,
             new_attempt: matches!(self.state.phase, Phase::RolledBack { .. } | Phase::Stopped),
-            complete: false,
+            lands: Landing::Running,
         })
     }
 
     /// Back to where the rollout stood.
-    pub(super) fn raise_back(&self, kind: DecisionKind, complete: bool) -> Raise {
+    pub(super) fn raise_back(&self, kind: DecisionKind, lands: Landing) -> Raise {
         Raise {
             kind,
             stage: self.state.stage,
             weight: self.state.weight,
             new_attempt: false,
-            complete,
+            lands,
         }
     }
 }

@@ -11,34 +11,21 @@ use crate::clock::UnixMillis;
 use crate::controller::announce::Announced;
 use crate::controller::effect::DecisionKind;
 use crate::controller::evidence::Cell;
-use crate::controller::exact;
 use crate::controller::guard;
 use crate::controller::histogram::Histogram;
 use crate::controller::ledger::Track;
+use crate::controller::mass::{self, Mass};
 use crate::controller::phase::{Phase, Proposal, Raise, Wait};
 use crate::controller::policy::{GuardKind, Policy};
+use crate::controller::recent::Recent;
 use crate::controller::reference::Reference;
+use crate::controller::retreat::{SoftAlarm, retreats_from};
 use crate::controller::stats::Counts;
+use crate::sketch;
 use crate::weights::Snapshot;
 
-/// Minutes over which the uniform part of the restart mass is spread; then a new epoch begins.
-const HORIZON_MIN: i64 = 43_200;
-/// Mass injected when an epoch of the ledgers begins.
-const MASS_START: f64 = 0.4;
-/// Mass shared by all stage starts of an epoch.
-const MASS_STAGES: f64 = 0.2;
-/// Mass spread over the horizon.
-const MASS_UNIFORM: f64 = 0.4;
-
-/// Starting mass that is left in this epoch of the harm ledgers.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Mass {
-    /// The minute in which the epoch began; `None` before the first stage.
-    epoch: Option<i64>,
-    /// Left for stage starts, left for the minutes.
-    #[serde(with = "exact")]
-    left: [f64; 2],
-}
+/// Overdue is what takes longer than legacy's 99th percentile times this, if no guard says otherwise.
+const OVERDUE_RATIO: f64 = 1.5;
 
 /// What one rollout remembers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,6 +59,8 @@ pub struct State {
     pub(super) propose_after: UnixMillis,
     pub(super) reference: Reference,
     pub(super) tracks: Vec<Track>,
+    pub(super) soft: SoftAlarm,
+    pub(super) recent: Recent,
     pub(super) stage_latency: PerArm<Histogram<2>>,
     pub(super) stage_ttft: PerArm<Histogram<2>>,
     #[serde(default)]
@@ -113,16 +102,15 @@ impl State {
             promote_restarts: 0,
             amber: false,
             stuck_minutes: 0,
-            mass: Mass {
-                epoch: None,
-                left: [0.0; 2],
-            },
+            mass: Mass::unspent(),
             minute: minute_of(now),
             seen_at: now,
             next_proposal: 1,
             propose_after: now,
             reference: Reference::default(),
             tracks: guard::rules(policy).into_iter().map(Track::new).collect(),
+            soft: SoftAlarm::default(),
+            recent: Recent::default(),
             stage_latency: PerArm::default(),
             stage_ttft: PerArm::default(),
             announced: Announced::default(),
@@ -135,9 +123,18 @@ impl State {
     pub const fn weight(&self) -> Weight {
         match self.phase {
             Phase::Running | Phase::Complete => self.weight,
+            Phase::Retreated(retreat) => retreat.weight,
             Phase::WarmingUp | Phase::Tripped(_) | Phase::RolledBack { .. } | Phase::Stopped => {
                 Weight::ZERO
             }
+        }
+    }
+
+    /// The weight at which this stage's proof is gathered, now or once a trip is over.
+    pub(super) const fn compared_at(&self) -> Weight {
+        match self.phase {
+            Phase::Retreated(retreat) => retreat.weight,
+            _ => self.weight,
         }
     }
 
@@ -173,7 +170,16 @@ impl State {
     /// legacy's 99th percentile times the allowed ratio; a minute while that is unknown.
     #[must_use]
     pub fn overdue_after_ms(&self) -> i64 {
-        60_000
+        let kind = GuardKind::LatencyP99;
+        let of_kind = |track: &&Track| track.rule.kind == kind && !track.rule.is_ceiling;
+        let ratio = self.tracks.iter().find(of_kind);
+        let ratio = ratio.map_or(OVERDUE_RATIO, |track| track.rule.limit());
+        let Some(edge) = self.reference.edge(kind) else {
+            return 60_000;
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "at most some days")]
+        let ms = (sketch::upper_ms(edge) * ratio) as i64;
+        ms.max(1_000)
     }
 
     /// The proposal that the driver has not answered yet.
@@ -190,7 +196,7 @@ impl State {
     }
 
     /// Ends the minutes up to the one that `at` lies in.
-    pub(super) fn roll_to(&mut self, at: UnixMillis) -> bool {
+    pub(super) fn roll_to(&mut self, policy: &Policy, at: UnixMillis) -> bool {
         let minute = minute_of(at);
         let minutes = minute - self.minute;
         if minutes <= 0 {
@@ -201,65 +207,34 @@ impl State {
             track.commit_minute();
             track.learn(minutes);
         }
+        self.soft.roll(policy, minutes);
+        self.recent.roll(minutes);
         self.reference.roll(minutes);
-        match self.mass.epoch {
-            Some(epoch) if minute - epoch >= HORIZON_MIN => self.begin_epoch(),
-            Some(_) => {
-                let [_, uniform] = &mut self.mass.left;
-                let mass = (MASS_UNIFORM / HORIZON_MIN as f64 * minutes as f64).min(*uniform);
-                *uniform -= mass;
-                self.inject(mass);
-            }
-            None => {}
-        }
+        self.inject_minutes(minutes);
         true
-    }
-
-    fn inject(&mut self, mass: f64) {
-        for track in &mut self.tracks {
-            track.inject(mass);
-        }
-    }
-
-    /// Harm ledgers start afresh, with a whole budget of confidence.
-    pub(super) fn begin_epoch(&mut self) {
-        for track in &mut self.tracks {
-            track.reset_harm();
-        }
-        self.mass = Mass {
-            epoch: Some(self.minute),
-            left: [MASS_STAGES, MASS_UNIFORM],
-        };
-        self.amber = false;
-        self.cap_bit_at = None;
-        self.inject(MASS_START);
     }
 
     /// Applies a committed raise.
     pub(super) fn apply(&mut self, policy: &Policy, raise: &Raise, now: UnixMillis) {
         let was_tripped = matches!(self.phase, Phase::Tripped(_));
+        let renew = raise.new_attempt || self.wait == Some(Wait::Harm);
         if raise.new_attempt {
             self.attempt += 1;
             self.trips.clear();
         }
-        if raise.new_attempt || self.mass.epoch.is_none() {
+        if renew || !self.mass.has_begun() {
             self.begin_epoch();
         } else if was_tripped {
             for track in &mut self.tracks {
-                track.reset_trip(MASS_START);
+                track.reset_trip(mass::START);
             }
             self.cap_bit_at = None;
         }
-        let phase = if raise.complete {
-            Phase::Complete
-        } else {
-            Phase::Running
-        };
         if raise.kind == DecisionKind::Resume {
             self.hold = None;
         }
         let fresh = raise.new_attempt || matches!(self.phase, Phase::WarmingUp);
-        self.set_phase(phase, now);
+        self.set_phase(raise.lands.phase(), now);
         self.enter(policy, raise.stage, raise.weight, fresh, now);
     }
 
@@ -284,15 +259,14 @@ impl State {
         }
         (self.stage, self.weight) = (stage, weight);
         self.forget_stage();
+        if retreats_from(policy, weight).is_some() {
+            self.soft.begin();
+        }
         if !same && !fresh {
-            let starts = policy.stages.len().saturating_sub(1).max(1);
-            let [stages, _] = &mut self.mass.left;
-            let mass = (MASS_STAGES / starts as f64).min(*stages);
-            *stages -= mass;
             for track in &mut self.tracks {
                 track.commit_minute();
             }
-            self.inject(mass);
+            self.inject_stage_start(policy);
         }
     }
 
@@ -305,6 +279,12 @@ impl State {
         self.stage_latency = PerArm::default();
         self.stage_ttft = PerArm::default();
         self.stuck_minutes = 0;
+    }
+
+    /// Evidence of health starts afresh and costs more: trying again and again must not prove anything.
+    pub(super) fn restart_proof(&mut self) {
+        self.promote_restarts = self.promote_restarts.saturating_add(1);
+        self.forget_stage();
     }
 
     /// Evidence of health needed in this stage, in nats.
@@ -326,7 +306,7 @@ impl State {
 
     /// True if any ledger holds no number.
     pub(super) fn has_nan(&self) -> bool {
-        self.tracks.iter().any(Track::has_nan)
+        self.tracks.iter().any(Track::has_nan) || self.soft.has_nan()
     }
 
     /// Every ledger starts afresh with a whole budget; what was learned about legacy stays if it is sound.
@@ -336,7 +316,10 @@ impl State {
                 *track = Track::new(track.rule);
             }
         }
-        if self.mass.epoch.is_some() {
+        if self.soft.has_nan() {
+            self.soft = SoftAlarm::default();
+        }
+        if self.mass.has_begun() {
             self.begin_epoch();
         }
         self.forget_stage();
@@ -346,10 +329,14 @@ impl State {
     pub(super) fn rebase(&mut self, now: UnixMillis) {
         let jump_ms = now.millis_since(self.seen_at);
         let moved = |at: UnixMillis| at.plus_millis(jump_ms);
-        let elapsed = self.mass.epoch.map(|epoch| self.minute - epoch);
-        self.minute = minute_of(now);
-        self.mass.epoch = elapsed.map(|elapsed| self.minute - elapsed);
+        let minute = minute_of(now);
+        self.mass.rebase(minute - self.minute);
+        for track in &mut self.tracks {
+            track.seconds_to = now;
+        }
+        self.minute = minute;
         self.seen_at = now;
+        self.soft.rebase(jump_ms);
         self.stage_since = now;
         self.phase_since = moved(self.phase_since);
         self.propose_after = moved(self.propose_after);
@@ -363,7 +350,11 @@ impl State {
                 trip.next_probe_at = moved(trip.next_probe_at);
             }
             Phase::RolledBack { until } => *until = until.map(moved),
-            Phase::WarmingUp | Phase::Running | Phase::Complete | Phase::Stopped => {}
+            Phase::WarmingUp
+            | Phase::Running
+            | Phase::Complete
+            | Phase::Retreated(_)
+            | Phase::Stopped => {}
         }
         self.outstanding = None;
     }

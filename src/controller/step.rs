@@ -127,9 +127,13 @@ pub fn step(policy: &Policy, state: State, input: &Input<'_>, now: UnixMillis) -
     let harm = turn.state.harm(input.open, input.legacy_breaker_open);
     turn.check_numbers(&harm);
     turn.judge_harm(&harm, input);
+    if turn.effects.is_empty() {
+        turn.judge_retreat(input);
+        turn.judge_common_cause();
+    }
     turn.judge_amber(&harm);
     if rolled {
-        turn.judge_convergence(&harm);
+        turn.judge_convergence(&harm, input);
     }
     if turn.effects.is_empty() {
         turn.go_on(&harm, input);
@@ -212,7 +216,7 @@ impl<'a> Turn<'a> {
 
     /// Asks the driver to commit a raise. One at a time.
     pub(super) fn propose(&mut self, raise: Raise, why: Why) {
-        let decision = self.decision(raise.kind, self.state.weight(), raise.weight, why);
+        let decision = self.decision(raise.kind, self.state.weight(), raise.effective(), why);
         let id = self.state.next_proposal;
         self.state.next_proposal += 1;
         self.state.outstanding = None;
@@ -253,9 +257,12 @@ impl<'a> Turn<'a> {
     fn feed(&mut self, input: &Input<'_>) -> bool {
         let minute = self.state.minute;
         for cell in input.closed {
-            self.state.feed(cell, input.legacy_breaker_open);
+            self.state
+                .feed(self.policy, cell, input.legacy_breaker_open);
         }
-        self.state.roll_to(self.now);
+        self.state.roll_to(self.policy, self.now);
+        self.state
+            .slice(input.open, input.legacy_breaker_open, self.now);
         self.state.minute != minute
     }
 

@@ -7,6 +7,7 @@
 use crate::arm::Arm;
 use crate::controller::evidence::Cell;
 use crate::controller::phase::Phase;
+use crate::controller::policy::Policy;
 use crate::controller::state::State;
 use crate::controller::stats::logsumexp;
 
@@ -22,23 +23,27 @@ pub(super) struct Harm {
 impl State {
     /// Takes a closed cell into every ledger. Cells of another weight or of before this stage are
     /// evidence of harm, but none of health in this stage.
-    pub(super) fn feed(&mut self, cell: &Cell, breaker_open: bool) {
-        self.roll_to(cell.closed_at);
-        let in_stage = cell.weight == self.weight()
-            && cell.opened_at >= self.stage_since
-            && matches!(self.phase, Phase::Running | Phase::Complete);
+    pub(super) fn feed(&mut self, policy: &Policy, cell: &Cell, breaker_open: bool) {
+        self.roll_to(policy, cell.closed_at);
+        let in_stage = self.is_in_stage(cell);
+        let begun = self.mass.has_begun();
         let mut bites = false;
         for track in &mut self.tracks {
             let Some(counts) = track.rule.counts(cell, &self.reference) else {
                 continue;
             };
+            let (counts, since) = track.taken.rest(cell, counts);
+            track.inject_seconds(since, begun);
             let harmless = track.rule.is_ceiling && !track.legacy_is_well(counts, breaker_open);
             let increment = track.increment(counts, harmless);
-            bites |= track.book(counts, increment, in_stage, cell.opened_at);
+            bites |= track.book(counts, increment, in_stage, since);
         }
         if bites {
             self.cap_bit_at = Some(cell.closed_at);
         }
+        let soft_counts = in_stage && self.may_retreat(policy).is_some();
+        self.soft.feed(cell, &self.reference, soft_counts);
+        self.recent.add(cell);
         self.reference.add(cell);
         if matches!(self.phase, Phase::WarmingUp) {
             self.warm_up_seen += cell.arms.legacy.requests;
@@ -56,6 +61,7 @@ impl State {
     /// Sums the evidence of harm over all guards. Ceilings are read with the open cell, since they need
     /// no legacy to compare with; guards against legacy wait for the cell to close.
     pub(super) fn harm(&mut self, open: &Cell, breaker_open: bool) -> Harm {
+        let begun = self.mass.has_begun();
         let live = open.arms.canary.requests > 0 && open.weight == self.weight();
         let mut sums = [f64::NEG_INFINITY; 2];
         let (mut worst, mut worst_value, mut would_bite) = (0, f64::NEG_INFINITY, false);
@@ -66,6 +72,8 @@ impl State {
                     .then(|| track.rule.counts(open, &self.reference))
                     .flatten()
                     .unwrap_or_default();
+                let (counts, since) = track.taken.rest(open, counts);
+                track.inject_seconds(since, begun);
                 if !track.legacy_is_well(counts, breaker_open) {
                     continue;
                 }

@@ -3,6 +3,7 @@
 mod announce;
 mod playbooks;
 mod random;
+mod reflexes;
 mod statistics;
 mod stories;
 mod world;

@@ -5,16 +5,15 @@
 
 use serde::Serialize;
 
-use crate::arm::{Arm, Weight};
+use crate::arm::Weight;
 use crate::clock::{UnixMillis, for_people};
-use crate::controller::guard;
-use crate::controller::ledger::Track;
 use crate::controller::phase::{Phase, Wait};
 use crate::controller::policy::{GuardKind, Policy};
-use crate::controller::proof::{self, Health, Standing};
+use crate::controller::proof::{self, Standing};
 use crate::controller::rise::STUCK_CANARY_MIN;
 use crate::controller::state::State;
 use crate::controller::step::Input;
+use crate::controller::verdict::{GuardView, guard_view, more_words};
 use crate::controller::words;
 
 /// A rollout's standing for `status`.
@@ -49,55 +48,6 @@ pub struct StageView {
     pub since: UnixMillis,
 }
 
-/// What one guard says.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct GuardView {
-    /// Its key in the configuration.
-    pub name: &'static str,
-    /// `harm`, `healthy`, `undecided`, `no-data` or `not-applicable`.
-    pub verdict: Verdict,
-    /// The canary's value in this stage: a share for rates, milliseconds for times.
-    pub value: Option<f64>,
-    /// The most that is allowed at legacy's present value, in the same unit.
-    pub limit: Option<f64>,
-    /// Evidence of health gathered in this stage; of harm, if that is the verdict.
-    pub evidence: f64,
-    /// What the evidence has to reach.
-    pub needed: f64,
-    /// About how many more canary requests that will take; `None` if none or if it does not converge.
-    pub requests_needed: Option<u64>,
-}
-
-/// What a guard says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// Proof that the canary is worse than allowed.
-    Harm,
-    /// Proof that it is not, in this stage.
-    Healthy,
-    /// Neither yet.
-    Undecided,
-    /// Nothing to go by.
-    NoData,
-    /// It cannot say anything in this traffic.
-    NotApplicable,
-}
-
-impl Verdict {
-    /// The word used in the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Harm => "harm",
-            Self::Healthy => "healthy",
-            Self::Undecided => "undecided",
-            Self::NoData => "no-data",
-            Self::NotApplicable => "not-applicable",
-        }
-    }
-}
-
 /// Shows a rollout; `input` is that of the latest look.
 #[must_use]
 pub fn view(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) -> View {
@@ -116,7 +66,7 @@ pub fn view(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) 
         guards: policy
             .guards
             .iter()
-            .map(|spec| guard_view(policy, state, spec.kind))
+            .map(|spec| guard_view(policy, state, input, spec.kind))
             .collect(),
     }
 }
@@ -128,6 +78,7 @@ pub fn word(state: &State) -> &'static str {
         Phase::Tripped(_) => "tripped",
         Phase::RolledBack { .. } => "rolled-back",
         Phase::Stopped => "stopped",
+        Phase::Retreated(_) => "retreated",
         Phase::WarmingUp | Phase::Running | Phase::Complete
             if state.hold.is_some() || state.wait.is_some() =>
         {
@@ -147,10 +98,11 @@ fn next_action_at(policy: &Policy, state: &State, now: UnixMillis) -> Option<Uni
         Phase::Tripped(trip) => trip.until.map(|until| until.max(trip.next_probe_at)),
         Phase::RolledBack { until } => *until,
         Phase::Running => {
-            let left_ms = proof::dwell_left(policy, state, now);
-            (left_ms > 0).then(|| now.plus_millis(left_ms))
+            let dwell_over = now.plus_millis(proof::dwell_left(policy, state, now));
+            let next = dwell_over.max(state.propose_after);
+            (next > now).then_some(next)
         }
-        Phase::WarmingUp | Phase::Complete | Phase::Stopped => None,
+        Phase::WarmingUp | Phase::Retreated(_) | Phase::Complete | Phase::Stopped => None,
     }
 }
 
@@ -167,6 +119,9 @@ fn reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) ->
             proposal.raise.weight
         );
     }
+    if let Some(wait) = state.wait {
+        return wait_words(wait).to_owned();
+    }
     match &state.phase {
         Phase::WarmingUp => format!(
             "warm-up: {} of {} legacy requests measured",
@@ -176,6 +131,18 @@ fn reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) ->
             policy.warm_up_requests
         ),
         Phase::Running => running_reason(policy, state, input, now),
+        Phase::Retreated(retreat) if retreat.stays => format!(
+            "retreated to {} for the second time within 24h; `cutover resume` leads back to {}",
+            retreat.weight, state.weight
+        ),
+        Phase::Retreated(retreat) => {
+            let proof = proof_words(policy, state, input);
+            format!(
+                "retreated to {} to find out; {}",
+                retreat.weight,
+                proof.as_deref().unwrap_or("all is proven")
+            )
+        }
         Phase::Tripped(trip) => match trip.until {
             None => "the canary refuses its key; a new key or `cutover resume` ends it".to_owned(),
             Some(until) if now < until => format!(
@@ -201,19 +168,22 @@ fn reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) ->
     }
 }
 
-fn running_reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) -> String {
-    match state.wait {
-        Some(Wait::Approval) => {
-            return "all is proven; waits for approval: `cutover promote`".to_owned();
+const fn wait_words(wait: Wait) -> &'static str {
+    match wait {
+        Wait::Approval => "all is proven; waits for approval: `cutover promote`",
+        Wait::NotConverging => "will not converge: canary is at its margin",
+        Wait::Evidence => "a ledger held no number; look into it, then `cutover resume`",
+        Wait::Harm => {
+            "harm is proven and on-harm is \"hold\": `cutover rollback`, or `cutover resume` to accept it"
         }
-        Some(Wait::NotConverging) => {
-            return "will not converge: canary is at its margin".to_owned();
+        Wait::CommonCause => "common cause: both arms fail; goes on when one of them is well",
+        Wait::Split => {
+            "the measured split does not match the weight; look into it, then `cutover resume`"
         }
-        Some(Wait::Evidence) => {
-            return "a ledger held no number; look into it, then `cutover resume`".to_owned();
-        }
-        None => {}
     }
+}
+
+fn running_reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) -> String {
     if state.weight == Weight::ZERO {
         return "an operator set 0%; it goes up only by an operator".to_owned();
     }
@@ -226,7 +196,22 @@ fn running_reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMi
     if last {
         return dwell.unwrap_or_else(|| "about to complete".to_owned());
     }
-    let proof = match proof::evidence(policy, state, log_roll(state)) {
+    let proof = proof_words(policy, state, input);
+    let stepped_back = state.propose_after.millis_since(now);
+    let cooldown = (stepped_back > 60_000)
+        .then(|| format!("stepped back; goes on in {}", for_people(stepped_back)));
+    let proof = proof.into_iter().chain(state.low_traffic());
+    let parts: Vec<String> = cooldown.into_iter().chain(dwell).chain(proof).collect();
+    if parts.is_empty() {
+        "all is proven".to_owned()
+    } else {
+        parts.join(" · ")
+    }
+}
+
+/// What the proof of this stage still lacks; `None` if nothing.
+fn proof_words(policy: &Policy, state: &State, input: &Input<'_>) -> Option<String> {
+    match proof::evidence(policy, state, log_roll(state), input.overdue) {
         Standing::Ready(_) => None,
         Standing::Dwell(_) => None,
         Standing::Amber => Some("there is some evidence of harm; waits for it to fade".to_owned()),
@@ -239,34 +224,19 @@ fn running_reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMi
         )),
         Standing::Needs(kind, None) => Some(format!("too early to tell for {}", kind.as_str())),
         Standing::Needs(kind, Some(more)) => Some(needs(kind, more, input.canary_rate_per_s)),
-    };
-    let proof = proof.into_iter().chain(state.low_traffic());
-    let parts: Vec<String> = dwell.into_iter().chain(proof).collect();
-    if parts.is_empty() {
-        "all is proven".to_owned()
-    } else {
-        parts.join(" · ")
+        Standing::Overdue(requests) => Some(format!(
+            "{requests} canary requests have been under way for more than {}",
+            words::time(state.overdue_after_ms() as f64)
+        )),
     }
 }
 
 fn needs(kind: GuardKind, requests: f64, rate_per_s: f64) -> String {
-    let text = format!(
-        "needs about {} more canary requests for {}",
-        words::about(requests),
+    format!(
+        "needs {} for {}",
+        more_words(requests, rate_per_s),
         kind.as_str()
-    );
-    if rate_per_s <= 0.0 {
-        return text;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "`as` stops at the ends")]
-    let ms = (requests / rate_per_s * 1_000.0) as i64;
-    // Seconds of an estimate over minutes say nothing.
-    let ms = if ms > 60_000 {
-        ms - ms % 60_000
-    } else {
-        ms - ms % 1_000
-    };
-    format!("{text}, ~{} at this rate", for_people(ms.max(1_000)))
+    )
 }
 
 fn log_roll(state: &State) -> f64 {
@@ -274,79 +244,4 @@ fn log_roll(state: &State) -> f64 {
     crate::controller::stats::logsumexp(
         terms.map(|track| track.rule.share().ln() + track.log_roll(None)),
     )
-}
-
-fn guard_view(policy: &Policy, state: &State, kind: GuardKind) -> GuardView {
-    let tracks = || state.tracks.iter().filter(|track| track.rule.kind == kind);
-    // The limit against legacy speaks for the guard; a ceiling does where there is none.
-    let speaker = |track: &&Track| proof::health(policy, state, track) != Health::NotApplicable;
-    let track = tracks().find(speaker).or_else(|| tracks().next());
-    let limit_of_harm = -policy.alpha_rollback.ln();
-    let harm = tracks()
-        .map(|track| track.rule.share().ln() + track.log_roll(None))
-        .fold(f64::NEG_INFINITY, f64::max);
-    let mut view = GuardView {
-        name: kind.as_str(),
-        verdict: Verdict::NoData,
-        value: None,
-        limit: None,
-        evidence: 0.0,
-        needed: state.promote_nats(policy).exp(),
-        requests_needed: None,
-    };
-    let Some(track) = track else { return view };
-    view.verdict = match proof::health(policy, state, track) {
-        _ if harm >= limit_of_harm => Verdict::Harm,
-        Health::Proven | Health::Vacuous => Verdict::Healthy,
-        Health::Undecided => Verdict::Undecided,
-        Health::NoData => Verdict::NoData,
-        Health::NotApplicable => Verdict::NotApplicable,
-    };
-    (view.value, view.limit) = values(state, track);
-    view.evidence = track.log_promote().min(600.0).exp();
-    match view.verdict {
-        Verdict::Harm => {
-            view.evidence = harm.min(600.0).exp();
-            view.needed = limit_of_harm.exp();
-        }
-        Verdict::Undecided => {
-            let more = track.requests_needed(view.needed.ln(), state.weight.fraction());
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "`as` stops at the ends"
-            )]
-            let whole = |requests: f64| requests.ceil() as u64;
-            view.requests_needed = more.map(whole);
-        }
-        Verdict::Healthy | Verdict::NoData | Verdict::NotApplicable => {}
-    }
-    view
-}
-
-/// The canary's value and the most that is allowed.
-fn values(state: &State, track: &Track) -> (Option<f64>, Option<f64>) {
-    let kind = track.rule.kind;
-    let Some(quantile) = guard::quantile(kind) else {
-        let seen = track.stage();
-        let legacy = if seen.legacy > 0.0 {
-            seen.legacy_events / seen.legacy
-        } else {
-            track.legacy_rate()
-        };
-        let value = (seen.canary > 0.0).then(|| seen.canary_events / seen.canary);
-        return (value, Some(track.rule.line().allowed(legacy).min(1.0)));
-    };
-    let times = if guard::is_ttft(kind) {
-        &state.stage_ttft
-    } else {
-        &state.stage_latency
-    };
-    let of = |arm| times.get(arm).quantile_ms(quantile);
-    let limit = if track.rule.is_ceiling {
-        Some(track.rule.limit())
-    } else {
-        of(Arm::Legacy).map(|legacy| legacy * track.rule.limit())
-    };
-    (of(Arm::Canary), limit)
 }

@@ -11,7 +11,7 @@ use super::live::{Live, Percentiles, WINDOW_S};
 use super::rollout::{Rollout, Surroundings};
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
-use crate::controller::view::GuardView;
+use crate::controller::verdict::GuardView;
 use crate::store::Health;
 
 /// The whole answer.
@@ -110,6 +110,10 @@ pub struct GuardStatus {
     pub needed: f64,
     /// About how many more canary requests that takes; `null` if none, or if it does not converge.
     pub requests_needed: Option<u64>,
+    /// About how long that takes at the present rate, in seconds.
+    pub eta_s: Option<u64>,
+    /// All of it in one sentence.
+    pub explanation: String,
 }
 
 /// One arm's traffic in this rollout.
@@ -213,6 +217,8 @@ fn guard_of(view: &GuardView) -> GuardStatus {
         evidence: view.evidence,
         needed: rounded(view.needed),
         requests_needed: view.requests_needed,
+        eta_s: view.eta_s,
+        explanation: view.explanation.clone(),
     }
 }
 

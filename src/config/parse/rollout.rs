@@ -101,16 +101,9 @@ fn on_harm(reader: &mut Reader<'_>, rollout: &Section<'_>) -> OnHarm {
         ("step-back", OnHarm::StepBack),
         ("hold", OnHarm::Hold),
     ];
-    let chosen = reader.read(rollout, "on-harm", |field| leaf::word(field, &words));
-    let chosen = chosen.unwrap_or(OnHarm::RollBack);
-    if let (OnHarm::StepBack | OnHarm::Hold, Some(field)) = (chosen, rollout.get("on-harm")) {
-        reader.warn(
-            &field.place,
-            "this version rolls back instead",
-            "write \"roll-back\" so that the file says what happens",
-        );
-    }
-    chosen
+    reader
+        .read(rollout, "on-harm", |field| leaf::word(field, &words))
+        .unwrap_or(OnHarm::RollBack)
 }
 
 fn small(field: &Field<'_>, most: u32) -> Result<u32, Wrong> {

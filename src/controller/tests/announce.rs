@@ -14,6 +14,12 @@ fn sparse() -> World {
     world
 }
 
+/// How often it was said.
+fn announced(world: &World) -> usize {
+    let said = |kind: &&&str| **kind == "low-traffic";
+    world.alerts.iter().filter(said).count()
+}
+
 #[test]
 fn a_stage_of_days_is_announced_once_with_a_better_weight() {
     let mut world = sparse();
@@ -50,7 +56,7 @@ fn it_is_said_once_for_each_entry_and_not_again_after_a_restart() {
     let mut world = sparse();
     world.run(MIN, 3 * HOUR);
     assert_eq!(world.state().weight(), percent("1%"));
-    assert_eq!(world.alerts, ["low-traffic"]);
+    assert_eq!(announced(&world), 1);
     let reason = world.view().reason;
     assert!(
         reason.contains(" · low traffic: this stage takes about "),
@@ -58,18 +64,14 @@ fn it_is_said_once_for_each_entry_and_not_again_after_a_restart() {
     );
     world.restart();
     world.run(MIN, HOUR);
-    assert_eq!(world.alerts, ["low-traffic"]);
+    assert_eq!(announced(&world), 1);
     assert_eq!(world.view().reason.matches("low traffic").count(), 1);
     world.operator(Action::SetWeight(percent("20%")));
     assert!(!world.view().reason.contains("low traffic"));
     world.run(MIN, HOUR);
     assert!(!world.view().reason.contains("low traffic"));
     world.operator(Action::SetWeight(percent("1%")));
-    assert_eq!(
-        world.alerts,
-        ["low-traffic", "low-traffic"],
-        "another entry"
-    );
+    assert_eq!(announced(&world), 2, "another entry");
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn enough_traffic_is_not_spoken_of() {
     let mut world = World::new(defaults(), 11);
     world.run(10_000, HOUR);
     assert_eq!(world.state().weight(), percent("1%"));
-    assert!(world.alerts.is_empty(), "{:?}", world.alerts);
+    assert_eq!(announced(&world), 0);
     assert!(!world.view().reason.contains("low traffic"));
 }
 
@@ -87,10 +89,10 @@ fn it_waits_until_the_rate_is_known() {
     world.policy.warm_up_requests = 0;
     world.rate_per_s = 0.0;
     world.run(MIN, HOUR);
-    assert!(world.alerts.is_empty());
+    assert_eq!(announced(&world), 0);
     world.rate_per_s = 10.0 / 60.0;
     world.run(MIN, HOUR);
-    assert_eq!(world.alerts, ["low-traffic"]);
+    assert_eq!(announced(&world), 1);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use rand::RngExt;
 
 use super::world::{Behaviour, DOWN, GOOD, World, defaults, percent};
 use crate::arm::Weight;
-use crate::controller::{Action, By, Decision, DecisionKind, Effect, Event, Phase};
+use crate::controller::policy::OnHarm;
+use crate::controller::{Action, By, Decision, DecisionKind, Effect, Event, Phase, Reset, adopt};
 
 const STEPS: usize = 1_500;
 
@@ -15,6 +16,7 @@ fn run(seed: u64, restarts: bool) -> Vec<String> {
     for stage in &mut policy.stages {
         stage.dwell_ms /= 60;
     }
+    policy.on_harm = [OnHarm::RollBack, OnHarm::StepBack, OnHarm::Hold][(seed % 3) as usize];
     let mut world = World::new(policy, seed);
     let mut pending: Option<u64> = None;
     let mut trace = Vec::new();
@@ -30,6 +32,14 @@ fn run(seed: u64, restarts: bool) -> Vec<String> {
         if restarts && world.state().outstanding().is_none() && at % 7 == 0 {
             world.restart();
         }
+        if world.rng.random_range(0..150u32) == 0 {
+            reconfigure(&mut world, &mut pending, &mut trace);
+        }
+        world.overdue.canary = if world.rng.random_range(0..9u32) == 0 {
+            50
+        } else {
+            0
+        };
         let before = (world.state().weight(), world.state().hold.is_some());
         let by_operator = matches!(event, Some(Event::Operator(_)));
         let committed = matches!(event, Some(Event::Committed { .. }));
@@ -64,6 +74,46 @@ fn run(seed: u64, restarts: bool) -> Vec<String> {
         }
     }
     trace
+}
+
+/// The file was edited: limits, ladder or reflexes are others now. By itself that never raises a weight.
+fn reconfigure(world: &mut World, pending: &mut Option<u64>, trace: &mut Vec<String>) {
+    let old = world.policy.clone();
+    let mut new = old.clone();
+    match world.rng.random_range(0..5u32) {
+        0 => {
+            new.guards[0].ceiling =
+                Some(world.rng.random_range(2..20u32).into()).map(|p: f64| p / 100.0);
+        }
+        1 => new.stages.truncate(world.rng.random_range(2..8usize)),
+        2 => new.stages = defaults().stages,
+        3 => {
+            new.retreat = if old.retreat.is_some() {
+                None
+            } else {
+                Some(percent("50%"))
+            }
+        }
+        _ => new.max_attempts = world.rng.random_range(1..6u32),
+    }
+    let state = world.state.take().unwrap();
+    let before = state.weight();
+    let step = adopt(&old, &new, state, &Reset::None, world.now);
+    assert!(step.state.weight() <= before, "a raise is a proposal");
+    for effect in step.effects {
+        match effect {
+            Effect::Decide(decision) => trace.push(decision.log_line("r", None)),
+            Effect::Propose {
+                proposal, decision, ..
+            } => {
+                *pending = Some(proposal);
+                trace.push(decision.log_line("r", None));
+            }
+            Effect::PermitProbe | Effect::Alert { .. } => {}
+        }
+    }
+    world.policy = new;
+    world.state = Some(step.state);
 }
 
 fn act(world: &mut World, pending: &mut Option<u64>) -> Option<Event> {
@@ -138,6 +188,7 @@ fn check(seed: u64, at: usize, world: &World, effect: &Effect, held: bool) {
                 "{place}"
             );
             if decision.kind == DecisionKind::Promote && decision.by == By::Controller {
+                assert_eq!(world.overdue.canary, 0, "{place}");
                 let evidence = &decision.evidence;
                 assert!(
                     evidence.evidence >= evidence.needed && evidence.needed >= 20.0 - 1e-9,
@@ -153,8 +204,12 @@ fn check(seed: u64, at: usize, world: &World, effect: &Effect, held: bool) {
             ..
         }) => {
             assert!(weight_to <= weight_from, "{place}");
-            let lowers = matches!(kind, DecisionKind::Trip | DecisionKind::RollBack);
-            assert!(!lowers || *weight_to == Weight::ZERO, "{place}");
+            let to_zero = match kind {
+                DecisionKind::Trip => true,
+                DecisionKind::RollBack => world.policy.on_harm != OnHarm::StepBack,
+                _ => false,
+            };
+            assert!(!to_zero || *weight_to == Weight::ZERO, "{place}");
         }
         Effect::PermitProbe => assert!(
             matches!(world.state().phase(), Phase::Tripped(_)),
@@ -191,6 +246,8 @@ fn whatever_happens_the_rules_hold_and_a_restart_changes_nothing() {
         "retry",
         "set-weight",
         "probe",
+        "retreat",
+        "config",
     ] {
         assert!(kinds.contains(kind), "no {kind} in {kinds:?}");
     }

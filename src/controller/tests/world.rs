@@ -70,7 +70,7 @@ pub(super) fn defaults() -> Policy {
             cooldown_ms: 300_000,
             max_per_day: 3,
         }),
-        retreat: None,
+        retreat: Some(percent("50%")),
         cooldown_ms: 900_000,
         max_attempts: 3,
         independent_split: false,
