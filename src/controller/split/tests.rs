@@ -104,11 +104,10 @@ fn each_draw_is_held_against_the_weight_that_it_was_made_under() {
     }
 }
 
-/// A traffic of few busy and many quiet keys, as one long sequence of keys.
+/// One of a few busy and many quiet keys.
 fn key_of(rng: &mut SmallRng, keys: u64) -> u64 {
-    // The square of a uniform number: a key's share falls with the root of its place.
-    let at = rng.random::<f64>().powi(2) * keys as f64;
-    (at as u64).min(keys - 1)
+    let last = rng.random_range(0..keys);
+    rng.random_range(0..=last)
 }
 
 #[test]
