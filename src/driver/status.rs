@@ -127,11 +127,13 @@ pub struct GuardStatus {
 pub struct ArmStatus {
     /// Live first attempts since the rollout id began.
     pub requests: u64,
-    /// Of these, failed by the arm's fault.
+    /// Live first attempts that have not ended yet.
+    pub under_way: u64,
+    /// Of `requests`, failed by the arm's fault.
     pub errors: u64,
     /// `errors / requests`; `null` without requests.
     pub error_rate: Option<f64>,
-    /// Of these, answered with 429.
+    /// Of `requests`, answered with 429.
     pub rate_limited: u64,
     /// Failures that the other arm made good: no client saw them.
     pub masked: u64,
@@ -216,7 +218,10 @@ fn rollout_of(rollout: &Rollout, around: Surroundings) -> RolloutStatus {
         constant_keys: named(keys.constant()),
         repeats: rollout.traffic.repeats.left_out(),
         guards: view.guards.iter().map(guard_of).collect(),
-        arms: PerArm::from_fn(|arm| arm_of(&rollout.live, arm, around.now)),
+        arms: PerArm::from_fn(|arm| ArmStatus {
+            under_way: rollout.traffic.under_way.count(arm),
+            ..arm_of(&rollout.live, arm, around.now)
+        }),
     }
 }
 
@@ -239,6 +244,7 @@ fn arm_of(live: &Live, arm: Arm, now: UnixMillis) -> ArmStatus {
     let priced = totals.cost_usd > 0.0 || (totals.unpriced == 0 && totals.output_tokens > 0);
     ArmStatus {
         requests: totals.requests,
+        under_way: 0,
         errors: totals.errors,
         error_rate,
         rate_limited: totals.rate_limited,

@@ -48,6 +48,12 @@ impl UnderWay {
         }
     }
 
+    /// How many are under way.
+    pub(in crate::driver) fn count(&self, arm: Arm) -> u64 {
+        let counts = self.arms.get(arm).counts.iter();
+        counts.map(|&count| u64::from(count)).sum()
+    }
+
     /// How many have been under way for longer than `after_ms`. The whole second must be older.
     pub(in crate::driver) fn overdue(&self, now: UnixMillis, after_ms: i64) -> PerArm<u64> {
         let before = second_of(now.plus_millis(-after_ms));
