@@ -63,7 +63,7 @@ impl Traffic {
         }
         self.under_way.ended(sample.arm, sample.second());
         let is_dominant = self.keys.is_dominant(sample.key_hash);
-        self.keys.record(sample.key_hash, now);
+        self.keys.record(sample.key_hash, sample.arm, now);
         sample.is_evidence() && !is_repeat && !is_dominant
     }
 }

@@ -181,6 +181,35 @@ fn an_outage_under_one_constant_body_is_seen_as_fast_as_any_other() {
 }
 
 #[test]
+fn an_outage_that_one_busy_key_alone_meets_is_seen() {
+    let mut scene = Scene::at(500, false);
+    let mut failures = 0;
+    for request in 0..4_000u64 {
+        let (arm, key) = match request % 10 {
+            0 => (Arm::Canary, 42),
+            _ => (Arm::Legacy, 1_000 + request),
+        };
+        let is_bad = arm == Arm::Canary && request > 3_000;
+        let outcome = if is_bad {
+            Outcome::Connect
+        } else {
+            Outcome::Ok
+        };
+        scene.attempt(arm, Role::Live, outcome, key, request);
+        scene.look(None);
+        failures += u64::from(is_bad);
+        if !scene.decided.is_empty() {
+            break;
+        }
+    }
+    assert!(
+        (1..=12).contains(&failures),
+        "{failures}: {:?}",
+        scene.decided
+    );
+}
+
+#[test]
 fn a_poisoned_prompt_in_a_loop_leaves_the_evidence() {
     let mut scene = Scene::at(5_000, false);
     for request in 0..2_000 {

@@ -5,8 +5,9 @@
 //! blamed for another's requests. Nothing here looks at how a request came out.
 //!
 //! *Dominant*: over 2% of at least 1,000 requests. One agent in a loop is one witness, not a thousand. Such
-//! keys stay routed and leave the evidence, as long as half of the traffic remains; else none does, because
-//! a service with twenty equal users must be able to migrate as well. *Constant*: more than half of at least
+//! keys stay routed and leave the evidence, as long as half of the traffic of each arm remains; else none
+//! does, because a service with twenty equal users must be able to migrate as well, and because a canary that
+//! serves one busy key alone must still be seen to fail. *Constant*: more than half of at least
 //! 200 requests, as when every client sends `user = "app"`. Hashing it would send all requests to one arm, so
 //! the data plane is told to use the next candidate. That is for good: what is remembered costs nothing,
 //! and forgetting it would swing the traffic back.
@@ -14,6 +15,7 @@
 
 use std::fmt;
 
+use crate::arm::Arm;
 use crate::clock::UnixMillis;
 use crate::weights::CONSTANT_KEYS;
 
@@ -26,7 +28,7 @@ const DOMINANT_REQUESTS: f64 = 1_000.0;
 const DOMINANT_SHARE: f64 = 0.02;
 /// A dominant key stays dominant down to this share, so that it does not come and go.
 const DOMINANT_UNTIL: f64 = 0.01;
-/// Dominant keys hold at most this share of the traffic, or none is left out.
+/// Dominant keys hold at most this share of each arm's traffic, or none is left out.
 const LEFT_OUT_MAX: f64 = 0.5;
 /// Once they are left out, up to this share, for the same reason.
 const LEFT_OUT_UNTIL: f64 = 0.55;
@@ -42,6 +44,8 @@ pub(in crate::driver) struct Keys {
     slots: Vec<Slot>,
     /// Requests of the last hour, with a key or without.
     total: f64,
+    /// Of these, the canary's.
+    canary: f64,
     faded_at: UnixMillis,
     dominant: Vec<u64>,
     /// Keys that are over the limit and their share, while too little would remain without them.
@@ -56,7 +60,7 @@ pub(in crate::driver) struct Keys {
 pub(in crate::driver) struct Crowd {
     /// How many there are.
     pub(in crate::driver) keys: usize,
-    /// Their share of the requests.
+    /// Their share of the requests; of those of one arm, if that is more.
     pub(in crate::driver) share: f64,
 }
 
@@ -64,7 +68,7 @@ impl fmt::Display for Crowd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} keys with over 2% each hold {:.0}% of the requests; too little would remain, so none is left out",
+            "{} keys with over 2% each hold {:.0}% of the requests of an arm; too little would remain, so none is left out",
             self.keys,
             self.share * 100.0
         )
@@ -75,6 +79,8 @@ impl fmt::Display for Crowd {
 struct Slot {
     key: u64,
     count: f64,
+    /// Of these, the canary's.
+    canary: f64,
     /// So many of `count` may be another key's.
     error: f64,
 }
@@ -93,19 +99,22 @@ impl Keys {
         }
     }
 
-    /// Counts a live request; 0 is no key.
-    pub(super) fn record(&mut self, key: u64, now: UnixMillis) {
+    /// Counts a live request that went to `arm`; 0 is no key.
+    pub(super) fn record(&mut self, key: u64, arm: Arm, now: UnixMillis) {
         self.fade(now);
         if self.constant.contains(&key) {
             // It was assigned before the data plane knew.
             return;
         }
+        let canary = if arm == Arm::Canary { 1.0 } else { 0.0 };
         self.total += 1.0;
+        self.canary += canary;
         if key == 0 {
             return;
         }
         let slot = self.slot_of(key);
         slot.count += 1.0;
+        slot.canary += canary;
         let share = slot.at_least() / self.total.max(1.0);
         if self.total >= CONSTANT_REQUESTS && share > CONSTANT_SHARE {
             self.remember_constant(key);
@@ -118,6 +127,7 @@ impl Keys {
             let fresh = Slot {
                 key,
                 count: 0.0,
+                canary: 0.0,
                 error: 0.0,
             };
             if self.slots.len() < SLOTS {
@@ -131,6 +141,7 @@ impl Keys {
                 *slot = Slot {
                     key,
                     count,
+                    canary: 0.0,
                     error: count,
                 };
             }
@@ -141,9 +152,11 @@ impl Keys {
     }
 
     fn remember_constant(&mut self, key: u64) {
-        let held = self.slots.iter().find(|slot| slot.key == key);
-        // What is left is judged by itself: the next candidate may be constant as well.
-        self.total = (self.total - held.map_or(0.0, Slot::at_least)).max(0.0);
+        if let Some(held) = self.slots.iter().find(|slot| slot.key == key) {
+            // What is left is judged by itself: the next candidate may be constant as well.
+            self.total = (self.total - held.at_least()).max(0.0);
+            self.canary = (self.canary - held.canary).max(0.0);
+        }
         self.slots.retain(|slot| slot.key != key);
         self.dominant.retain(|dominant| *dominant != key);
         if self.constant.len() >= CONSTANT_KEYS {
@@ -165,8 +178,10 @@ impl Keys {
         #[expect(clippy::cast_precision_loss, reason = "minutes are few")]
         let factor = (-(minutes as f64) / FADE_MIN).exp();
         self.total *= factor;
+        self.canary *= factor;
         for slot in &mut self.slots {
             slot.count *= factor;
+            slot.canary *= factor;
             slot.error *= factor;
         }
     }
@@ -190,7 +205,7 @@ impl Keys {
             slot.at_least() > limit * self.total
         };
         let heavy: Vec<Slot> = self.slots.iter().filter(is_heavy).copied().collect();
-        let share = heavy.iter().map(|slot| slot.count).sum::<f64>() / self.total;
+        let share = self.share_of(&heavy);
         let share_max = match self.crowd {
             Some(_) => LEFT_OUT_AFTER_CROWD,
             None if were => LEFT_OUT_UNTIL,
@@ -200,7 +215,7 @@ impl Keys {
             self.dominant.clear();
             self.crowd = Some(Crowd {
                 keys: heavy.len(),
-                share: share.min(1.0),
+                share,
             });
             return Vec::new();
         }
@@ -209,6 +224,20 @@ impl Keys {
         let before = std::mem::replace(&mut self.dominant, keys);
         let is_new = |key: &&u64| !before.contains(key);
         self.dominant.iter().filter(is_new).copied().collect()
+    }
+
+    /// The share of these keys in the traffic of the arm that they hold more of.
+    fn share_of(&self, slots: &[Slot]) -> f64 {
+        let count: f64 = slots.iter().map(|slot| slot.count).sum();
+        let canary: f64 = slots.iter().map(|slot| slot.canary).sum();
+        let of = |part: f64, whole: f64| {
+            if whole < 1.0 {
+                0.0
+            } else {
+                (part / whole).min(1.0)
+            }
+        };
+        of(canary, self.canary).max(of(count - canary, self.total - self.canary))
     }
 
     /// True if requests with this key are no evidence.

@@ -19,7 +19,7 @@ fn feed(
 ) -> UnixMillis {
     let mut now = from;
     for request in 0..requests {
-        keys.record(key(request), now);
+        keys.record(key(request), Arm::Legacy, now);
         now = now.plus_millis(100);
     }
     now
@@ -72,7 +72,26 @@ fn twenty_equal_users_stay_in_the_evidence_and_the_status_says_why() {
     assert!(keys.refresh(now).is_empty());
     assert!((1..=20).all(|key| !keys.is_dominant(key)));
     let crowd = keys.crowd().unwrap().to_string();
-    insta::assert_snapshot!(crowd, @"20 keys with over 2% each hold 100% of the requests; too little would remain, so none is left out");
+    insta::assert_snapshot!(crowd, @"20 keys with over 2% each hold 100% of the requests of an arm; too little would remain, so none is left out");
+}
+
+#[test]
+fn a_key_that_is_most_of_one_arms_traffic_stays_in_the_evidence() {
+    for (arm, other) in [(Arm::Canary, Arm::Legacy), (Arm::Legacy, Arm::Canary)] {
+        let mut keys = Keys::default();
+        for request in 0..5_000u64 {
+            // A tenth of all requests, and all but a few of this arm's.
+            let (key, arm) = match request % 20 {
+                0 | 10 => (7, arm),
+                1 => (RARE + request, arm),
+                _ => (RARE + request, other),
+            };
+            keys.record(key, arm, START);
+        }
+        assert!(keys.refresh(START).is_empty());
+        let crowd = keys.crowd().unwrap();
+        assert!((0.6..0.7).contains(&crowd.share), "{crowd:?}");
+    }
 }
 
 #[test]
@@ -152,13 +171,14 @@ impl Split {
         let is_none = |key| self.reader.is_constant(key);
         let key = llm::sticky_auto(dialect, &facts, body.as_bytes(), is_none);
         let draw = key.unwrap_or_else(|| self.rng.random());
-        self.keys.record(key.unwrap_or(0), self.now);
+        let arm = arm_of(bucket(11, draw), Weight::from_bps(500).unwrap());
+        self.keys.record(key.unwrap_or(0), arm, self.now);
         if let Some(found) = self.keys.take_found() {
             self.found.push(found);
             self.publisher.publish_constant_keys(self.keys.constant());
         }
         self.now = self.now.plus_millis(50);
-        arm_of(bucket(11, draw), Weight::from_bps(500).unwrap())
+        arm
     }
 }
 
