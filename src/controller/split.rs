@@ -14,8 +14,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::arm::Weight;
+use crate::controller::effect::DecisionKind;
 use crate::controller::exact;
+use crate::controller::phase::{Phase, Wait};
 use crate::controller::stats::logsumexp;
+use crate::controller::step::{Turn, Why};
 
 /// First live attempts that were routed under the present weight since the last look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +143,28 @@ impl SplitCheck {
     /// Forgets everything, so that an alarm ends: a new stage or attempt begins, or an operator resumes.
     pub fn reset(&mut self) {
         *self = Self::default();
+    }
+}
+
+impl Turn<'_> {
+    /// A split that is off is held and told once; it takes an operator to go on.
+    pub(super) fn judge_split(&mut self) {
+        let running = matches!(
+            self.state.phase,
+            Phase::Running | Phase::Complete | Phase::Retreated(_)
+        );
+        let waits_less = matches!(
+            self.state.wait,
+            None | Some(Wait::NotConverging | Wait::Approval)
+        );
+        let Some(alarm) = self.state.split.alarm().filter(|_| running && waits_less) else {
+            return;
+        };
+        let reason = alarm.to_string();
+        self.alert("split", reason.clone());
+        self.decide(DecisionKind::Hold, Why::controller(reason), |state| {
+            state.wait = Some(Wait::Split);
+        });
     }
 }
 
