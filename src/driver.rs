@@ -15,14 +15,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::arm::PerArm;
+use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::config::reload::Reloaded;
 use crate::controller::step::{Action, Event};
 use crate::llm;
 use crate::proxy::plane::Plane;
-use crate::recorder::Samples;
+use crate::recorder::{Batch, Samples};
 use crate::sample::Sample;
 use crate::store::{AttemptRow, Health, RolloutKey, Store};
 use crate::upstream::target::Target;
@@ -36,6 +36,7 @@ mod reload;
 mod restore;
 mod rollout;
 pub mod status;
+mod traffic;
 
 pub use operate::{Operated, Refusal, Request};
 
@@ -143,13 +144,22 @@ impl Driver {
     }
 
     /// Takes a batch in; true if the canary failed in it.
-    fn absorb(&mut self, batch: Vec<Sample>) -> bool {
+    fn absorb(&mut self, batch: Batch) -> bool {
         let now = UnixMillis::now();
+        for (routing, count) in &batch.routed {
+            let key = self.key_at(routing.config_epoch, routing.rollout);
+            let place = key.and_then(|key| self.place_of(&key.id));
+            if let Some(rollout) = place.and_then(|place| self.rollouts.get_mut(place)) {
+                rollout.count(routing, *count);
+            }
+        }
         let mut failed = false;
-        let mut rows = Vec::with_capacity(batch.len());
+        let mut rows = Vec::with_capacity(batch.samples.len());
         let mut events = Vec::new();
-        for sample in batch {
-            let key = self.key_of(&sample);
+        for sample in batch.samples {
+            let key = sample
+                .rollout
+                .and_then(|at| self.key_at(sample.config_epoch, at));
             let cost_usd = cost_of(&self.config, &sample);
             let place = key.as_ref().and_then(|key| self.place_of(&key.id));
             if let Some((place, rollout)) =
@@ -172,13 +182,10 @@ impl Driver {
         failed
     }
 
-    fn key_of(&self, sample: &Sample) -> Option<RolloutKey> {
-        let place = usize::from(sample.rollout?);
-        let (_, keys) = self
-            .epochs
-            .iter()
-            .find(|(epoch, _)| *epoch == sample.config_epoch)?;
-        keys.get(place).cloned()
+    fn key_at(&self, config_epoch: u32, rollout: u16) -> Option<RolloutKey> {
+        let mut epochs = self.epochs.iter();
+        let (_, keys) = epochs.find(|(epoch, _)| *epoch == config_epoch)?;
+        keys.get(usize::from(rollout)).cloned()
     }
 
     fn place_of(&self, id: &str) -> Option<usize> {
@@ -314,8 +321,9 @@ impl Driver {
     /// Tells the data plane about rollouts and configuration. Samples carry the epoch from then on.
     fn publish_plane(&mut self) {
         let now = UnixMillis::now();
+        let longest_ms = longest_timeout_ms(&self.config);
         for rollout in &mut self.rollouts {
-            rollout.begin_epoch(self.config_epoch, now);
+            rollout.begin_epoch(self.config_epoch, longest_ms, now);
         }
         let keys = self
             .rollouts
@@ -349,6 +357,24 @@ impl Driver {
             self.store.save_state(rollout.row(&rollout.stored, now));
         }
     }
+}
+
+/// No attempt is silent for longer than this.
+fn longest_timeout_ms(config: &Config) -> i64 {
+    let of_arm = |arm| {
+        let limits = &config.arms.get(arm).timeouts;
+        let waits = [
+            Some(limits.first_byte_stream),
+            limits.first_byte_plain,
+            Some(limits.idle),
+            limits.total_stream,
+            Some(limits.total_plain),
+        ];
+        let longest = waits.into_iter().flatten().max().unwrap_or_default();
+        limits.connect.saturating_add(longest)
+    };
+    let longest = of_arm(Arm::Legacy).max(of_arm(Arm::Canary));
+    i64::try_from(longest.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What an attempt cost, if its answer stated tokens and its model has a price.

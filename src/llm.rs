@@ -26,7 +26,7 @@ pub use limits::{RETRY_AFTER_MS_MAX, retry_after_ms};
 pub use plain::{PlainFacts, read_plain};
 pub use price::cost_usd;
 pub use request::{PinReason, RequestFacts, read_request, replace_model};
-pub use sticky::{hash_key, sticky_auto, sticky_field};
+pub use sticky::{hash_body, hash_key, sticky_auto, sticky_field};
 pub use stream::{StreamError, StreamWatch};
 
 /// Which API a path speaks.

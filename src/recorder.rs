@@ -3,16 +3,20 @@
 //! Each worker fills a buffer of its own and hands it over when it is full, when a live canary attempt
 //! failed (so that the driver wakes at once), or after [`FLUSH_EVERY`]. What the queue cannot take is
 //! dropped and counted; the count is shown in `status`.
+//!
+//! A request speaks twice: it is counted when it is routed ([`SampleSink::routed`]), and its attempts leave
+//! samples when they end. Its count reaches the driver before its sample, or with it.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
 use crate::arm::Arm;
-use crate::sample::{Role, Sample};
+use crate::sample::{Role, Routing, Sample};
 
 /// The longest that a sample stays in a worker's buffer.
 pub const FLUSH_EVERY: Duration = Duration::from_millis(100);
@@ -20,12 +24,25 @@ pub const FLUSH_EVERY: Duration = Duration::from_millis(100);
 const BATCH: usize = 256;
 /// Batches in flight at most: a quarter of a million samples.
 const QUEUE: usize = 1_024;
+/// So many different ways in which requests were routed are handed over at once.
+const ROUTINGS: usize = 64;
+/// A request is looked for among this many of the latest ways; if it is not there, it is one more.
+const ROUTINGS_SEEN: usize = 8;
+
+/// What a worker hands over at once.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Attempts that ended.
+    pub samples: Vec<Sample>,
+    /// Live first attempts that were routed, with how many of each kind; kinds may repeat.
+    pub routed: Vec<(Routing, u32)>,
+}
 
 /// The worker's end. Cloned once per worker, never shared between threads.
 #[derive(Debug)]
 pub struct SampleSink {
-    buffer: RefCell<Vec<Sample>>,
-    queue: mpsc::Sender<Vec<Sample>>,
+    buffer: RefCell<Batch>,
+    queue: mpsc::Sender<Batch>,
     dropped: Arc<AtomicU64>,
     not_empty: Notify,
 }
@@ -33,14 +50,14 @@ pub struct SampleSink {
 /// Makes sinks; one per program.
 #[derive(Debug, Clone)]
 pub struct Recorder {
-    queue: mpsc::Sender<Vec<Sample>>,
+    queue: mpsc::Sender<Batch>,
     dropped: Arc<AtomicU64>,
 }
 
 /// The driver's end.
 #[derive(Debug)]
 pub struct Samples {
-    queue: mpsc::Receiver<Vec<Sample>>,
+    queue: mpsc::Receiver<Batch>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -66,7 +83,7 @@ impl Recorder {
     #[must_use]
     pub fn sink(&self) -> SampleSink {
         SampleSink {
-            buffer: RefCell::new(Vec::with_capacity(BATCH)),
+            buffer: RefCell::new(Batch::with_capacity()),
             queue: self.queue.clone(),
             dropped: Arc::clone(&self.dropped),
             not_empty: Notify::new(),
@@ -74,7 +91,39 @@ impl Recorder {
     }
 }
 
+impl Batch {
+    fn with_capacity() -> Self {
+        Self {
+            samples: Vec::with_capacity(BATCH),
+            routed: Vec::with_capacity(ROUTINGS),
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.samples.is_empty() && self.routed.is_empty()
+    }
+}
+
 impl SampleSink {
+    /// Counts a live first attempt that begins now. Never waits; a few comparisons, seldom more.
+    pub fn routed(&self, routing: Routing) {
+        let length = {
+            let mut buffer = self.buffer.borrow_mut();
+            let mut latest = buffer.routed.iter_mut().rev().take(ROUTINGS_SEEN);
+            if let Some((_, count)) = latest.find(|(known, _)| *known == routing) {
+                *count = count.saturating_add(1);
+                return;
+            }
+            buffer.routed.push((routing, 1));
+            buffer.routed.len()
+        };
+        if length >= ROUTINGS {
+            self.flush();
+        } else if length == 1 {
+            self.not_empty.notify_one();
+        }
+    }
+
     /// Takes a sample. Never waits.
     pub fn record(&self, sample: Sample) {
         let urgent = sample.arm == Arm::Canary
@@ -82,8 +131,8 @@ impl SampleSink {
             && matches!(sample.role, Role::Live | Role::Probe);
         let length = {
             let mut buffer = self.buffer.borrow_mut();
-            buffer.push(sample);
-            buffer.len()
+            buffer.samples.push(sample);
+            buffer.samples.len()
         };
         if urgent || length >= BATCH {
             self.flush();
@@ -98,10 +147,18 @@ impl SampleSink {
         if buffer.is_empty() {
             return;
         }
-        let batch = std::mem::replace(&mut *buffer, Vec::with_capacity(BATCH));
-        let count = batch.len() as u64;
-        if self.queue.try_send(batch).is_err() {
-            self.dropped.fetch_add(count, Ordering::Relaxed);
+        let batch = std::mem::replace(&mut *buffer, Batch::with_capacity());
+        let (TrySendError::Full(lost) | TrySendError::Closed(lost)) =
+            match self.queue.try_send(batch) {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+        let count = lost.samples.len() as u64;
+        self.dropped.fetch_add(count, Ordering::Relaxed);
+        // The counts are small and go with the next batch: without them the driver would take requests
+        // that it then sees end for others that began in the same second.
+        if lost.routed.len() < ROUTINGS {
+            buffer.routed = lost.routed;
         }
     }
 
@@ -117,7 +174,7 @@ impl SampleSink {
 
 impl Samples {
     /// The next batch; `None` once every sink and the recorder are gone.
-    pub async fn next(&mut self) -> Option<Vec<Sample>> {
+    pub async fn next(&mut self) -> Option<Batch> {
         self.queue.recv().await
     }
 
@@ -133,3 +190,6 @@ impl Drop for SampleSink {
         self.flush();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,23 @@ pub struct Usage {
     pub output_tokens: u32,
 }
 
+/// How a live first attempt was routed: what is counted at that moment, long before its sample exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Routing {
+    /// As in [`Sample::rollout`].
+    pub rollout: u16,
+    /// As in [`Sample::config_epoch`].
+    pub config_epoch: u32,
+    /// The effective weight that the arm was chosen under.
+    pub weight: Weight,
+    /// The arm that the bucket of the sticky key names.
+    pub assigned: Arm,
+    /// The arm that was asked.
+    pub arm: Arm,
+    /// The second in which the attempt began, see [`Sample::second`].
+    pub second: i64,
+}
+
 /// One finished attempt. Exactly one exists per attempt, on every way out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
@@ -112,6 +129,8 @@ pub struct Sample {
     pub upstream_request_id: Option<Box<str>>,
     /// Hash of the sticky key; 0 when the request had none.
     pub key_hash: u64,
+    /// Hash of the request's body, to tell repeats; 0 when it was not read. Never stored.
+    pub body_hash: u64,
 }
 
 impl Sample {
@@ -119,6 +138,19 @@ impl Sample {
     pub const MODEL_MAX_BYTES: usize = 96;
     /// Bound on a stored upstream request id.
     pub const REQUEST_ID_MAX_BYTES: usize = 96;
+
+    /// The second since 1970 in which the attempt began.
+    #[must_use]
+    pub const fn second(&self) -> i64 {
+        second_of(self.started_at)
+    }
+
+    /// When the attempt ended; a little early, for setting up a connection is not part of its latency.
+    #[must_use]
+    pub fn ended_at(&self) -> UnixMillis {
+        let millis = i64::try_from(self.latency_us / 1_000).unwrap_or(i64::MAX);
+        self.started_at.plus_millis(millis)
+    }
 
     /// True if the sample may enter live evidence: a first attempt, of no retry by the client's SDK,
     /// with an outcome that says something about the arm.
@@ -133,4 +165,10 @@ impl Sample {
     pub const fn masks_a_failure(&self) -> bool {
         matches!(self.role, Role::Rescue) && matches!(self.outcome, Outcome::Ok)
     }
+}
+
+/// The second since 1970 that a time lies in.
+#[must_use]
+pub const fn second_of(at: UnixMillis) -> i64 {
+    at.0.div_euclid(1_000)
 }

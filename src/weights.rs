@@ -1,4 +1,5 @@
-//! The weights as the data plane reads them: one atomic word per rollout, written by the driver alone.
+//! The weights as the data plane reads them: one atomic word per rollout, written by the driver alone. Beside
+//! it stand the few sticky keys that turned out to be none.
 //!
 //! Reading takes no lock and waits for nobody. [`Publisher`] is the only way to write and is handed to
 //! the driver alone (invariant 4).
@@ -19,12 +20,17 @@ pub struct Snapshot {
     pub probing: bool,
 }
 
+/// Constant keys that are told to the data plane at most: one for each place that a key may stand in.
+pub const CONSTANT_KEYS: usize = 4;
+
 #[derive(Debug, Default)]
 struct Slot {
     /// Bits 0..16 weight in basis points, 16..32 stage, 32 probing.
     word: AtomicU64,
     /// A permit for one probe, taken by the first worker that has a request for it.
     probe: AtomicBool,
+    /// Hashes of constant keys; 0 is none.
+    constant: [AtomicU64; CONSTANT_KEYS],
 }
 
 /// The data plane's view of one rollout's weight. Cheap to clone.
@@ -59,6 +65,13 @@ impl Reader {
         }
     }
 
+    /// True if most requests show this key, so that it tells no two of them apart and is no key.
+    #[must_use]
+    pub fn is_constant(&self, key_hash: u64) -> bool {
+        let mut keys = self.0.constant.iter();
+        key_hash != 0 && keys.any(|key| key.load(Ordering::Relaxed) == key_hash)
+    }
+
     /// Takes the permit for one probe, if there is one. At most one caller gets it.
     #[must_use]
     pub fn take_probe(&self) -> bool {
@@ -75,6 +88,15 @@ impl Publisher {
         self.0.word.store(word, Ordering::Release);
         if !snapshot.probing {
             self.0.probe.store(false, Ordering::Release);
+        }
+    }
+
+    /// Names the keys that are none; of more than [`CONSTANT_KEYS`] the first ones. A request under way keeps
+    /// its arm, and no other key changes its own.
+    pub fn publish_constant_keys(&self, keys: &[u64]) {
+        let keys = keys.iter().copied().chain(std::iter::repeat(0));
+        for (slot, key) in self.0.constant.iter().zip(keys) {
+            slot.store(key, Ordering::Relaxed);
         }
     }
 
@@ -101,6 +123,17 @@ mod tests {
             publisher.publish(snapshot);
             assert_eq!(reader.snapshot(), snapshot);
         }
+    }
+
+    #[test]
+    fn constant_keys_are_known_until_others_are_named() {
+        let (publisher, reader) = channel();
+        assert!(!reader.is_constant(0) && !reader.is_constant(7));
+        publisher.publish_constant_keys(&[7, 8, 9, 10, 11]);
+        let known: Vec<u64> = (0..20).filter(|&key| reader.is_constant(key)).collect();
+        assert_eq!(known, [7, 8, 9, 10]);
+        publisher.publish_constant_keys(&[9]);
+        assert!(reader.is_constant(9) && !reader.is_constant(7) && !reader.is_constant(0));
     }
 
     #[test]

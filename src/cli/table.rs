@@ -33,6 +33,7 @@ fn write_rollout(text: &mut String, rollout: &Value) {
     );
     line(text, &head);
     line(text, &format!("  {}", word(rollout, "/reason")));
+    write_left_out(text, rollout);
     line(text, "");
     let header = [
         "", "requests", "errors", "rate", "429", "masked", "p50", "p99", "ttft p50", "ttft p99",
@@ -47,6 +48,33 @@ fn write_rollout(text: &mut String, rollout: &Value) {
     rows.extend(array(rollout, "/guards").iter().map(guard_row));
     write_columns(text, &rows);
     line(text, "");
+}
+
+/// What of the traffic is no evidence; nothing is said where there is nothing.
+fn write_left_out(text: &mut String, rollout: &Value) {
+    for key in array(rollout, "/dominant_keys") {
+        let key = key.as_str().unwrap_or("-");
+        line(
+            text,
+            &format!("  sticky key {key} has over 2% of the requests and is no evidence"),
+        );
+    }
+    if let Some(note) = rollout.pointer("/dominant_note").and_then(Value::as_str) {
+        line(text, &format!("  {note}"));
+    }
+    for key in array(rollout, "/constant_keys") {
+        let key = key.as_str().unwrap_or("-");
+        line(
+            text,
+            &format!("  sticky key {key} is shared by most requests, so it is none"),
+        );
+    }
+    if let Some(repeats @ 1..) = rollout.pointer("/repeats").and_then(Value::as_u64) {
+        line(
+            text,
+            &format!("  {repeats} repeats of requests that nobody could answer are no evidence"),
+        );
+    }
 }
 
 fn arm_row(rollout: &Value, arm: &str) -> [String; 11] {

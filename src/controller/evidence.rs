@@ -253,6 +253,7 @@ mod tests {
             usage: None,
             upstream_request_id: None,
             key_hash: 0,
+            body_hash: 0,
         }
     }
 

@@ -73,6 +73,7 @@ impl Turn<'_> {
             _ if held => self.decide(DecisionKind::Resume, why, |state| {
                 state.hold = None;
                 state.stuck_minutes = 0;
+                state.split.reset();
                 if state.wait.take() == Some(Wait::Harm) {
                     // The operator accepts what was proven: from here on it takes a new proof.
                     state.begin_epoch();

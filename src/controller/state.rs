@@ -20,6 +20,7 @@ use crate::controller::policy::{GuardKind, Policy};
 use crate::controller::recent::Recent;
 use crate::controller::reference::Reference;
 use crate::controller::retreat::{SoftAlarm, retreats_from};
+use crate::controller::split::SplitCheck;
 use crate::controller::stats::Counts;
 use crate::sketch;
 use crate::weights::Snapshot;
@@ -61,6 +62,7 @@ pub struct State {
     pub(super) tracks: Vec<Track>,
     pub(super) soft: SoftAlarm,
     pub(super) recent: Recent,
+    pub(super) split: SplitCheck,
     pub(super) stage_latency: PerArm<Histogram<2>>,
     pub(super) stage_ttft: PerArm<Histogram<2>>,
     #[serde(default)]
@@ -111,6 +113,7 @@ impl State {
             tracks: guard::rules(policy).into_iter().map(Track::new).collect(),
             soft: SoftAlarm::default(),
             recent: Recent::default(),
+            split: SplitCheck::default(),
             stage_latency: PerArm::default(),
             stage_ttft: PerArm::default(),
             announced: Announced::default(),
@@ -259,6 +262,7 @@ impl State {
         }
         (self.stage, self.weight) = (stage, weight);
         self.forget_stage();
+        self.split.reset();
         if retreats_from(policy, weight).is_some() {
             self.soft.begin();
         }

@@ -130,6 +130,7 @@ pub fn step(policy: &Policy, state: State, input: &Input<'_>, now: UnixMillis) -
     if turn.effects.is_empty() {
         turn.judge_retreat(input);
         turn.judge_common_cause();
+        turn.judge_split();
     }
     turn.judge_amber(&harm);
     if rolled {
@@ -256,6 +257,10 @@ impl<'a> Turn<'a> {
     /// Books closed cells; true if a minute ended.
     fn feed(&mut self, input: &Input<'_>) -> bool {
         let minute = self.state.minute;
+        let independent = self.policy.independent_split;
+        self.state
+            .split
+            .add(input.assigned, self.state.weight(), independent);
         for cell in input.closed {
             self.state
                 .feed(self.policy, cell, input.legacy_breaker_open);

@@ -177,6 +177,7 @@ impl Driver {
             routes: super::restore::routes_of(&config),
             policy: to.policy.clone(),
             state: step.state,
+            constant_keys: before.constant_keys.clone(),
         };
         rollout.is_dirty = true;
         rollout.publish(now);

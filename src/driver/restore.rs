@@ -20,6 +20,9 @@ pub(super) struct Stored {
     pub(super) policy: Policy,
     /// The controller's state.
     pub(super) state: State,
+    /// Sticky keys that turned out to be none. Forgotten, they would swing the traffic at each restart.
+    #[serde(default)]
+    pub(super) constant_keys: Vec<u64>,
 }
 
 impl Stored {
@@ -35,6 +38,7 @@ impl Stored {
             routes: routes_of(config),
             policy: rollout.policy.clone(),
             state: State::new(&rollout.policy, id.to_owned(), now),
+            constant_keys: Vec::new(),
         }
     }
 

@@ -8,6 +8,8 @@ use super::incident::Incident;
 use super::live::Live;
 use super::pace::Pace;
 use super::restore::Stored;
+use super::traffic::Traffic;
+use super::traffic::keys::name_of;
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::controller::effect::{Decision, Effect};
@@ -17,12 +19,15 @@ use crate::controller::step::{Event, Input, step};
 use crate::controller::view::{View, view};
 use crate::outcome::{Blame, Outcome};
 use crate::proxy::plane::RolloutPlane;
-use crate::sample::{Role, Sample};
+use crate::sample::{Role, Routing, Sample};
 use crate::store::{CellRow, DecisionRow, RolloutKey, RolloutRow};
 use crate::weights::{self, Publisher, Reader};
 
 /// Refusals of the injected key in a row that mean that the account is the cause.
 const ACCOUNT_FAILURES: u32 = 3;
+
+/// An attempt is given up for lost so long after the longest timeout.
+const LOST_AFTER_MS: i64 = 60_000;
 
 /// What every look needs to know of the world.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +45,9 @@ pub(super) struct Rollout {
     /// The version that the store holds, or will once the commits under way are stored.
     pub(super) version: i64,
     pub(super) live: Live,
+    pub(super) traffic: Traffic,
+    /// A live attempt that is under way for longer has lost its sample.
+    keep_under_way_ms: i64,
     evidence: Collector,
     incident: Incident,
     account_failures: u32,
@@ -71,8 +79,11 @@ impl Rollout {
         let (publisher, reader) = weights::channel();
         let snapshot = stored.state.snapshot();
         publisher.publish(snapshot);
+        publisher.publish_constant_keys(&stored.constant_keys);
         Self {
             key,
+            traffic: Traffic::new(stored.constant_keys.clone()),
+            keep_under_way_ms: i64::MAX,
             stored,
             version,
             live,
@@ -95,6 +106,13 @@ impl Rollout {
         }
     }
 
+    /// Counts live first attempts that were routed alike.
+    pub(super) fn count(&mut self, routing: &Routing, count: u32) {
+        let is_current = routing.config_epoch == self.config_epoch
+            && routing.weight == self.reader.snapshot().weight;
+        self.traffic.count(routing, count, is_current);
+    }
+
     /// Takes a sample in; tells the event that it means for the controller, if any.
     pub(super) fn record(
         &mut self,
@@ -107,7 +125,12 @@ impl Rollout {
             self.pace.record(now);
         }
         self.incident.record(sample, now);
-        self.evidence.record(sample);
+        if self.traffic.record(sample, now) {
+            self.evidence.record(sample);
+        }
+        if let Some(key) = self.traffic.keys.take_found() {
+            self.tell_constant(key);
+        }
         if sample.arm != Arm::Canary {
             return None;
         }
@@ -117,6 +140,30 @@ impl Rollout {
             }),
             Role::Live => self.count_account_failure(sample),
             _ => None,
+        }
+    }
+
+    /// A sticky key that most requests share is none: the data plane takes the next candidate from now on.
+    fn tell_constant(&mut self, key: u64) {
+        self.stored.constant_keys = self.traffic.keys.constant().to_vec();
+        self.publisher
+            .publish_constant_keys(&self.stored.constant_keys);
+        self.is_dirty = true;
+        tracing::warn!(
+            rollout = &*self.key.name,
+            key = name_of(key),
+            "more than half of the requests share one sticky key, so it is none, and the next candidate is \
+             used in its place; let clients name their end users in it, or set `sticky` to what tells them apart"
+        );
+    }
+
+    fn tell_dominant(&mut self, now: UnixMillis) {
+        for key in self.traffic.keys.refresh(now) {
+            tracing::info!(
+                rollout = &*self.key.name,
+                key = name_of(key),
+                "one sticky key holds over 2% of the requests; it stays routed and leaves the evidence"
+            );
         }
     }
 
@@ -141,6 +188,10 @@ impl Rollout {
     /// Lets the controller look at what there is, and publishes the weight that follows.
     pub(super) fn look(&mut self, event: Option<Event>, around: Surroundings) -> Looked {
         self.evidence.tick(around.now);
+        self.tell_dominant(around.now);
+        self.traffic
+            .under_way
+            .forget(around.now, self.keep_under_way_ms);
         let closed = self.evidence.take_closed();
         let incident = self.incident.words();
         let input = Input {
@@ -152,8 +203,8 @@ impl Rollout {
             incident: incident.as_deref(),
             canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
             requests_per_s: self.pace.per_s(around.now),
-            assigned: Assigned::default(),
-            overdue: PerArm::default(),
+            assigned: std::mem::take(&mut self.traffic.assigned),
+            overdue: self.overdue(around.now),
         };
         // A copy of some kilobytes a second, so that a panic in the core would leave the state whole.
         let stepped = step(
@@ -177,19 +228,27 @@ impl Rollout {
         }
     }
 
+    fn overdue(&self, now: UnixMillis) -> PerArm<u64> {
+        let after_ms = self.stored.state.overdue_after_ms();
+        self.traffic.under_way.overdue(now, after_ms)
+    }
+
     /// Publishes the weight of a state that holds. Evidence under another weight is another cell.
     pub(super) fn publish(&mut self, now: UnixMillis) {
         let snapshot = self.stored.state.snapshot();
         if snapshot != self.reader.snapshot() {
             self.publisher.publish(snapshot);
+            self.traffic.assigned = Assigned::default();
             self.evidence
                 .switch(now, snapshot.weight, self.config_epoch);
         }
     }
 
     /// Evidence of the configuration before is closed.
-    pub(super) fn begin_epoch(&mut self, config_epoch: u32, now: UnixMillis) {
+    pub(super) fn begin_epoch(&mut self, config_epoch: u32, longest_ms: i64, now: UnixMillis) {
         self.config_epoch = config_epoch;
+        self.keep_under_way_ms = longest_ms.saturating_add(LOST_AFTER_MS);
+        self.traffic.assigned = Assigned::default();
         self.evidence
             .switch(now, self.stored.state.snapshot().weight, config_epoch);
     }
@@ -201,6 +260,7 @@ impl Rollout {
         self.version = 0;
         self.live = Live::default();
         self.incident = Incident::default();
+        self.traffic = Traffic::new(self.stored.constant_keys.clone());
     }
 
     /// The rollout as people see it.
@@ -215,7 +275,7 @@ impl Rollout {
             canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
             requests_per_s: self.pace.per_s(around.now),
             assigned: Assigned::default(),
-            overdue: PerArm::default(),
+            overdue: self.overdue(around.now),
         };
         view(&self.stored.policy, &self.stored.state, &input, around.now)
     }
@@ -259,3 +319,6 @@ impl Rollout {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

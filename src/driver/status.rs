@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::live::{Live, Percentiles, WINDOW_S};
 use super::rollout::{Rollout, Surroundings};
+use super::traffic::keys::name_of;
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::controller::verdict::GuardView;
@@ -74,6 +75,15 @@ pub struct RolloutStatus {
     pub next_action_at: Option<String>,
     /// Why it is where it is, for people.
     pub reason: String,
+    /// Hashes of sticky keys with over 2% of the last hour's requests: they stay routed and leave the
+    /// evidence.
+    pub dominant_keys: Vec<String>,
+    /// Why keys over 2% are not left out; `null` if there are none.
+    pub dominant_note: Option<String>,
+    /// Hashes of sticky keys that most requests shared: they are none, the next candidate is used.
+    pub constant_keys: Vec<String>,
+    /// Requests left out of the evidence since start, because they repeated one that nobody could answer.
+    pub repeats: u64,
     /// One entry per guard.
     pub guards: Vec<GuardStatus>,
     /// The traffic of both arms.
@@ -121,11 +131,13 @@ pub struct GuardStatus {
 pub struct ArmStatus {
     /// Live first attempts since the rollout id began.
     pub requests: u64,
-    /// Of these, failed by the arm's fault.
+    /// Live first attempts that have not ended yet.
+    pub under_way: u64,
+    /// Of `requests`, failed by the arm's fault.
     pub errors: u64,
     /// `errors / requests`; `null` without requests.
     pub error_rate: Option<f64>,
-    /// Of these, answered with 429.
+    /// Of `requests`, answered with 429.
     pub rate_limited: u64,
     /// Failures that the other arm made good: no client saw them.
     pub masked: u64,
@@ -189,6 +201,8 @@ pub(super) fn of(parts: &Parts<'_>) -> Status {
 
 fn rollout_of(rollout: &Rollout, around: Surroundings) -> RolloutStatus {
     let view = rollout.view(around);
+    let keys = &rollout.traffic.keys;
+    let named = |keys: &[u64]| keys.iter().copied().map(name_of).collect();
     RolloutStatus {
         name: rollout.key.name.to_string(),
         id: rollout.key.id.to_string(),
@@ -203,8 +217,15 @@ fn rollout_of(rollout: &Rollout, around: Surroundings) -> RolloutStatus {
         attempt: view.attempt,
         next_action_at: view.next_action_at.map(|at| at.to_string()),
         reason: view.reason,
+        dominant_keys: named(keys.dominant()),
+        dominant_note: keys.crowd().map(|crowd| crowd.to_string()),
+        constant_keys: named(keys.constant()),
+        repeats: rollout.traffic.repeats.left_out(),
         guards: view.guards.iter().map(guard_of).collect(),
-        arms: PerArm::from_fn(|arm| arm_of(&rollout.live, arm, around.now)),
+        arms: PerArm::from_fn(|arm| ArmStatus {
+            under_way: rollout.traffic.under_way.count(arm),
+            ..arm_of(&rollout.live, arm, around.now)
+        }),
     }
 }
 
@@ -229,6 +250,7 @@ fn arm_of(live: &Live, arm: Arm, now: UnixMillis) -> ArmStatus {
     let priced = totals.cost_usd > 0.0 || (totals.unpriced == 0 && totals.output_tokens > 0);
     ArmStatus {
         requests: totals.requests,
+        under_way: 0,
         errors: totals.errors,
         error_rate,
         rate_limited: totals.rate_limited,

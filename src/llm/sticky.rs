@@ -31,15 +31,30 @@ pub fn hash_key(bytes: &[u8]) -> u64 {
 }
 
 /// Hash of the request's own key: `prompt_cache_key`, else `user` or `metadata.user_id`, else the system
-/// prompt with the first message after it. `None`: there is nothing to hash.
+/// prompt with the first message after it; in this order the first of which `is_none` is not true, for a key
+/// that most requests share is none. `None`: there is nothing to hash.
 #[must_use]
-pub fn sticky_auto(dialect: Dialect, facts: &RequestFacts<'_>, body: &[u8]) -> Option<u64> {
-    if let Some(key) = &facts.cache_key {
-        return Some(xxh3_64_with_seed(key.as_bytes(), CACHE_KEY));
+pub fn sticky_auto(
+    dialect: Dialect,
+    facts: &RequestFacts<'_>,
+    body: &[u8],
+    is_none: impl Fn(u64) -> bool,
+) -> Option<u64> {
+    let cache_key = facts.cache_key.as_deref();
+    let named = cache_key.map(|key| xxh3_64_with_seed(key.as_bytes(), CACHE_KEY));
+    if let Some(key) = named.filter(|&key| !is_none(key)) {
+        return Some(key);
     }
-    if let Some(user) = &facts.user {
-        return Some(xxh3_64_with_seed(user.as_bytes(), USER));
+    let user = facts.user.as_deref();
+    let named = user.map(|user| xxh3_64_with_seed(user.as_bytes(), USER));
+    if let Some(key) = named.filter(|&key| !is_none(key)) {
+        return Some(key);
     }
+    prompt_key(dialect, facts, body).filter(|&key| !is_none(key))
+}
+
+/// Hash of the system prompt with the first message after it.
+fn prompt_key(dialect: Dialect, facts: &RequestFacts<'_>, body: &[u8]) -> Option<u64> {
     let prompt = raw_at(body, facts.prompt_span.as_ref())?;
     let mut hash = PROMPT;
     let mut found = false;
@@ -85,6 +100,12 @@ pub fn sticky_field(body: &[u8], field: &str) -> Option<u64> {
     let text = json::text(raw);
     let bytes = text.as_deref().unwrap_or(raw).as_bytes();
     Some(xxh3_64_with_seed(bytes, FIELD))
+}
+
+/// Hash of a whole body, to tell whether it was sent before.
+#[must_use]
+pub fn hash_body(body: &[u8]) -> u64 {
+    xxh3_64(body)
 }
 
 fn raw_at<'a>(body: &'a [u8], span: Option<&Range<usize>>) -> Option<&'a str> {

@@ -125,6 +125,7 @@ async fn eligible(call: &Call<'_>, dialect: Dialect, body: &Bytes) -> Response<A
     if may_rescue(failed) {
         let rescue = Routed {
             role: Role::Rescue,
+            at: UnixMillis::now(),
             ..routed
         };
         match try_on(call, &rescue, routed.arm.other(), body, &facts, false).await {
@@ -190,7 +191,7 @@ fn sample_of(
 ) -> Sample {
     let model = facts.and_then(|facts| facts.model.as_deref());
     Sample {
-        started_at: UnixMillis::now(),
+        started_at: routed.at,
         rollout: routed.rollout,
         config_epoch: call.plane.config_epoch,
         arm,
@@ -211,6 +212,7 @@ fn sample_of(
         usage: None,
         upstream_request_id: None,
         key_hash: routed.key_hash,
+        body_hash: routed.body_hash,
     }
 }
 

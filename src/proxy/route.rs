@@ -1,4 +1,4 @@
-//! Where a request goes: its rollout, its arm, and in which role it is counted.
+//! Where a request goes: its rollout, its arm, and in which role it is counted. Live ones are counted here.
 
 use rand::RngExt;
 
@@ -6,13 +6,17 @@ use super::assign::{arm_of, bucket};
 use super::attempt::Call;
 use super::rewrite::X_CUTOVER_ARM;
 use crate::arm::{Arm, Weight};
+use crate::clock::UnixMillis;
 use crate::config::{RolloutConfig, Sticky};
 use crate::llm::{self, Dialect, RequestFacts};
-use crate::sample::Role;
+use crate::sample::{Role, Routing, second_of};
+use crate::weights::Reader;
 
 /// Where a request goes, and why.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Routed {
+    /// When.
+    pub(super) at: UnixMillis,
     /// Place of its rollout; `None` outside all of them.
     pub(super) rollout: Option<u16>,
     pub(super) arm: Arm,
@@ -21,12 +25,14 @@ pub(super) struct Routed {
     pub(super) weight: Weight,
     pub(super) stage: u16,
     pub(super) key_hash: u64,
+    pub(super) body_hash: u64,
 }
 
 impl Routed {
     /// Outside every rollout: legacy, and no evidence.
-    pub(super) const fn pinned() -> Self {
+    pub(super) fn pinned() -> Self {
         Self {
+            at: UnixMillis::now(),
             rollout: None,
             arm: Arm::Legacy,
             assigned: Arm::Legacy,
@@ -34,11 +40,12 @@ impl Routed {
             weight: Weight::ZERO,
             stage: 0,
             key_hash: 0,
+            body_hash: 0,
         }
     }
 }
 
-/// Routes a request whose body could be read.
+/// Routes a request whose body could be read, and counts it if it is live: its attempt begins now.
 pub(super) fn route(
     call: &Call<'_>,
     dialect: Dialect,
@@ -59,16 +66,7 @@ pub(super) fn route(
         return Routed::pinned();
     };
     let snapshot = rollout.weights.snapshot();
-    let sticky = match &config.sticky {
-        Sticky::Auto => llm::sticky_auto(dialect, facts, body),
-        Sticky::Header(name) => call
-            .parts
-            .headers
-            .get(name)
-            .map(|value| llm::hash_key(value.as_bytes())),
-        Sticky::Body(field) => llm::sticky_field(body, field),
-        Sticky::None => None,
-    };
+    let sticky = sticky_key(call, &config.sticky, &rollout.weights, dialect, facts, body);
     let draw = sticky.unwrap_or_else(|| call.worker.rng.borrow_mut().random());
     let assigned = arm_of(bucket(rollout.salt, draw), snapshot.weight);
     let (arm, role) = if let Some(forced) = forced_arm(call) {
@@ -78,7 +76,19 @@ pub(super) fn route(
     } else {
         (assigned, Role::Live)
     };
+    let now = UnixMillis::now();
+    if role == Role::Live {
+        call.worker.samples.routed(Routing {
+            rollout: at,
+            config_epoch: call.plane.config_epoch,
+            weight: snapshot.weight,
+            assigned,
+            arm,
+            second: second_of(now),
+        });
+    }
     Routed {
+        at: now,
         rollout: Some(at),
         arm,
         assigned,
@@ -86,7 +96,32 @@ pub(super) fn route(
         weight: snapshot.weight,
         stage: snapshot.stage,
         key_hash: sticky.unwrap_or(0),
+        body_hash: llm::hash_body(body),
     }
+}
+
+/// The hash of what keeps the request's conversation on one arm; `None` if nothing does. A key that most
+/// requests share would send them all to one arm: the next thing that tells them apart takes its place.
+fn sticky_key(
+    call: &Call<'_>,
+    sticky: &Sticky,
+    weights: &Reader,
+    dialect: Dialect,
+    facts: &RequestFacts<'_>,
+    body: &[u8],
+) -> Option<u64> {
+    let is_constant = |key: u64| weights.is_constant(key);
+    let auto = || llm::sticky_auto(dialect, facts, body, is_constant);
+    let named = match sticky {
+        Sticky::None => return None,
+        Sticky::Auto => return auto(),
+        Sticky::Header(name) => {
+            let value = call.parts.headers.get(name);
+            value.map(|value| llm::hash_key(value.as_bytes()))
+        }
+        Sticky::Body(field) => llm::sticky_field(body, field),
+    };
+    if is_constant(named?) { auto() } else { named }
 }
 
 fn covers(rollout: &RolloutConfig, model: &str, path: &str) -> bool {

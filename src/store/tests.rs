@@ -130,6 +130,7 @@ fn sample(arm: Arm, outcome: Outcome) -> Sample {
         }),
         upstream_request_id: Some("req_1".into()),
         key_hash: 0xfeed,
+        body_hash: 0,
     }
 }
 

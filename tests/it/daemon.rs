@@ -5,6 +5,7 @@
 
 mod admin_cli;
 mod decision_log;
+mod keys;
 mod load;
 mod outage;
 mod process;

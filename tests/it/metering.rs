@@ -216,6 +216,50 @@ async fn a_client_that_hangs_up_is_nobodys_error_and_the_provider_stops_at_once(
 }
 
 #[tokio::test]
+async fn a_request_is_under_way_from_its_routing_to_its_end_however_it_ends() {
+    let rig = Rig::at(50).await;
+    let under_way = |rollout: &serde_json::Value| {
+        let of = |arm: &str| rollout["arms"][arm]["under_way"].as_u64().unwrap();
+        (of("legacy"), of("canary"))
+    };
+    let mut clients = Vec::new();
+    for number in 0..24 {
+        let mut client = rig.client().await;
+        let mut body = ask("fault-stall-head", number % 2 == 0);
+        body["user"] = json!(format!("user-{number}"));
+        let body = body.to_string();
+        client
+            .request("POST", CHAT, &[], body.as_bytes())
+            .await
+            .unwrap();
+        clients.push(client);
+    }
+    let all_there = |rollout: &serde_json::Value| {
+        let (legacy, canary) = under_way(rollout);
+        legacy + canary == 24 && legacy > 0 && canary > 0
+    };
+    rig.wait_rollout("default", all_there).await;
+    drop(clients);
+    let none_left = |rollout: &serde_json::Value| under_way(rollout) == (0, 0);
+    rig.wait_rollout("default", none_left).await;
+    // A pinned request is nobody's, and a rescue is no first attempt.
+    let faults = ["ok", "fault-500", "fault-reset-before-head", "fault-html"];
+    for number in 0..40 {
+        let mut body = ask(faults[number % 4], number % 3 == 0);
+        body["user"] = json!(format!("user-{number}"));
+        if number % 10 == 0 {
+            body["previous_response_id"] = json!("resp_1");
+        }
+        rig.post(RESPONSES, &body).await;
+    }
+    let all_ended = |rollout: &serde_json::Value| {
+        let of = |arm: &str| rollout["arms"][arm]["requests"].as_u64().unwrap();
+        of("legacy") + of("canary") == 24 + 36 && none_left(rollout)
+    };
+    rig.wait_rollout("default", all_ended).await;
+}
+
+#[tokio::test]
 async fn every_request_is_counted_once_on_the_arm_that_served_it() {
     let rig = Rig::at(50).await;
     let mut client = rig.client().await;

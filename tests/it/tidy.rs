@@ -52,6 +52,7 @@ fn is_test_file(path: &str) -> bool {
 fn pure_files_name_no_runtime_no_network_and_no_database() {
     let pure = |path: &str| {
         path.starts_with("src/controller")
+            || path.starts_with("src/driver/traffic")
             || path.starts_with("src/llm")
             || [
                 "src/outcome.rs",

@@ -82,8 +82,7 @@ fn reconfigure(world: &mut World, pending: &mut Option<u64>, trace: &mut Vec<Str
     let mut new = old.clone();
     match world.rng.random_range(0..5u32) {
         0 => {
-            new.guards[0].ceiling =
-                Some(world.rng.random_range(2..20u32).into()).map(|p: f64| p / 100.0);
+            new.guards[0].ceiling = Some(f64::from(world.rng.random_range(2..20u32)) / 100.0);
         }
         1 => new.stages.truncate(world.rng.random_range(2..8usize)),
         2 => new.stages = defaults().stages,

@@ -3,6 +3,7 @@
 use super::world::{Behaviour, DOWN, GOOD, World, defaults, one_stage, percent};
 use crate::arm::PerArm;
 use crate::controller::policy::OnHarm;
+use crate::controller::split::Assigned;
 use crate::controller::{Action, DecisionKind, Phase, Reset, adopt};
 
 const MIN: i64 = 60_000;
@@ -208,6 +209,29 @@ fn requests_that_hang_stop_a_promotion_but_not_when_legacys_hang_too() {
     );
     world.overdue.legacy = 90;
     assert!(world.run_to(&[DecisionKind::Promote], 10_000, 10 * MIN));
+}
+
+#[test]
+fn a_split_that_is_off_holds_until_an_operator_has_looked() {
+    let mut world = at("25%", 35);
+    world.run(10_000, HOUR);
+    world.assigned = Assigned {
+        canary: 40,
+        legacy: 120,
+        strays: 3,
+    };
+    assert!(world.run_to(&[DecisionKind::Hold], 10_000, 5 * MIN));
+    assert_eq!(world.alerts, ["split"]);
+    assert_eq!(
+        (world.view().state, world.state().weight()),
+        ("held", percent("25%"))
+    );
+    world.run(10_000, 10 * MIN);
+    assert_eq!(world.kinds().len(), 2, "told once: {:?}", world.log);
+    world.assigned.strays = 0;
+    world.operator(Action::Resume);
+    world.run(10_000, 10 * MIN);
+    assert_eq!(world.view().state, "running");
 }
 
 #[test]

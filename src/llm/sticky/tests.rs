@@ -7,7 +7,7 @@ use super::*;
 
 fn auto(dialect: Dialect, body: &str) -> Option<u64> {
     let facts = read_request(dialect, body.as_bytes()).expect("an object");
-    sticky_auto(dialect, &facts, body.as_bytes())
+    sticky_auto(dialect, &facts, body.as_bytes(), |_| false)
 }
 
 #[test]

@@ -1,0 +1,109 @@
+use super::*;
+use crate::arm::Weight;
+use crate::clock::UnixMillis;
+use crate::outcome::Outcome;
+
+fn routing(second: i64, bps: u16) -> Routing {
+    Routing {
+        rollout: 0,
+        config_epoch: 1,
+        weight: Weight::from_bps(bps).unwrap(),
+        assigned: Arm::Legacy,
+        arm: Arm::Legacy,
+        second,
+    }
+}
+
+fn sample() -> Sample {
+    Sample {
+        started_at: UnixMillis(0),
+        rollout: Some(0),
+        config_epoch: 1,
+        arm: Arm::Legacy,
+        assigned: Arm::Legacy,
+        weight: Weight::ZERO,
+        stage: 0,
+        role: Role::Live,
+        attempt: 1,
+        outcome: Outcome::Ok,
+        status: 200,
+        latency_us: 0,
+        ttft_us: None,
+        streamed: false,
+        complete: true,
+        conn_reused: false,
+        client_retry: false,
+        model: None,
+        usage: None,
+        upstream_request_id: None,
+        key_hash: 0,
+        body_hash: 0,
+    }
+}
+
+fn drain(samples: &mut Samples) -> Vec<Batch> {
+    std::iter::from_fn(|| samples.queue.try_recv().ok()).collect()
+}
+
+#[test]
+fn requests_that_were_routed_alike_are_one_count() {
+    let (recorder, mut samples) = channel();
+    let sink = recorder.sink();
+    for _ in 0..300 {
+        sink.routed(routing(7, 500));
+        sink.routed(routing(7, 1_000));
+    }
+    sink.routed(routing(8, 500));
+    sink.flush();
+    let batches = drain(&mut samples);
+    assert_eq!(batches.len(), 1);
+    let expected = [
+        (routing(7, 500), 300),
+        (routing(7, 1_000), 300),
+        (routing(8, 500), 1),
+    ];
+    assert_eq!(batches[0].routed, expected);
+}
+
+#[test]
+fn a_count_is_handed_over_before_the_sample_of_its_request_or_with_it() {
+    let (recorder, mut samples) = channel();
+    let sink = recorder.sink();
+    for second in 0..500 {
+        sink.routed(routing(second, 500));
+        sink.record(sample());
+    }
+    sink.flush();
+    let (mut counted, mut ended) = (0, 0);
+    for batch in drain(&mut samples) {
+        assert!(batch.routed.len() <= ROUTINGS && batch.samples.len() <= BATCH);
+        counted += batch.routed.iter().map(|(_, count)| *count).sum::<u32>() as usize;
+        ended += batch.samples.len();
+        assert!(ended <= counted);
+    }
+    assert_eq!((counted, ended), (500, 500));
+}
+
+#[test]
+fn a_full_queue_drops_samples_and_keeps_counts_for_the_next_batch() {
+    let (recorder, mut samples) = channel();
+    let sink = recorder.sink();
+    for _ in 0..QUEUE {
+        sink.record(sample());
+        sink.flush();
+    }
+    sink.routed(routing(1, 500));
+    sink.record(sample());
+    sink.flush();
+    assert_eq!(samples.dropped(), 1);
+    assert_eq!(drain(&mut samples).len(), QUEUE);
+    sink.routed(routing(1, 500));
+    sink.flush();
+    let batches = drain(&mut samples);
+    assert_eq!(batches[0].routed, [(routing(1, 500), 2)]);
+    // However long the queue stays full, the buffer stays bounded.
+    for second in 0..10_000 * ROUTINGS as i64 {
+        sink.routed(routing(second, 500));
+    }
+    assert!(sink.buffer.borrow().routed.len() <= ROUTINGS);
+}
