@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::arm::{Arm, PerArm};
+use crate::arm::Arm;
 use crate::controller::effect::DecisionKind;
 use crate::controller::evidence::Cell;
 use crate::controller::exact;
@@ -18,8 +18,9 @@ use crate::controller::words;
 const HALF_LIFE_MIN: f64 = 2.0;
 /// An arm is failing above this rate when no ceiling is configured.
 const FAILING: f64 = 0.05;
-/// Requests that a rate must rest on.
+/// Requests that a rate must rest on, and errors that are more than an accident.
 const REQUESTS_MIN: f64 = 10.0;
+const ERRORS_MIN: f64 = 5.0;
 
 /// Errors and requests of both arms with a half-life of two minutes.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -46,14 +47,28 @@ impl Recent {
         self.errors_and_requests = self.errors_and_requests.map(|count| count * keep);
     }
 
-    /// The recent error rate of each arm; `None` when too few requests tell.
-    fn rates(&self) -> PerArm<Option<f64>> {
-        let rate = |k: f64, n: f64| (n >= REQUESTS_MIN).then(|| k / n);
+    fn of(&self, arm: Arm) -> (f64, f64) {
         let [legacy_k, legacy_n, canary_k, canary_n] = self.errors_and_requests;
-        PerArm {
-            legacy: rate(legacy_k, legacy_n),
-            canary: rate(canary_k, canary_n),
+        match arm {
+            Arm::Legacy => (legacy_k, legacy_n),
+            Arm::Canary => (canary_k, canary_n),
         }
+    }
+
+    fn rate(&self, arm: Arm) -> f64 {
+        let (k, n) = self.of(arm);
+        if n > 0.0 { k / n } else { 0.0 }
+    }
+
+    fn is_failing(&self, arm: Arm, limit: f64) -> bool {
+        let (k, n) = self.of(arm);
+        n >= REQUESTS_MIN && k >= ERRORS_MIN && k >= limit * n
+    }
+
+    /// True if its rate is below half the limit; not if it had no requests to tell.
+    fn is_well(&self, arm: Arm, limit: f64) -> bool {
+        let (k, n) = self.of(arm);
+        n >= REQUESTS_MIN && k < limit / 2.0 * n
     }
 
     /// True if legacy is above `limit` by more than chance would put it there.
@@ -77,50 +92,47 @@ impl Turn<'_> {
     /// Both arms failing is held and told; legacy failing alone is only told. Each ends at half the limit.
     pub(super) fn judge_common_cause(&mut self) {
         let limit = failing_rate(self.policy);
-        let rates = self.state.recent.rates();
-        let above = |rate: Option<f64>, limit: f64| rate.is_some_and(|rate| rate >= limit);
+        let recent = self.state.recent;
         let split = matches!(
             self.state.phase,
             Phase::Running | Phase::Complete | Phase::Retreated(_)
         );
-        let said = |rate: Option<f64>| words::percent(rate.unwrap_or_default());
         match self.state.wait {
             None | Some(Wait::NotConverging | Wait::Approval)
-                if split && above(rates.legacy, limit) && above(rates.canary, limit) =>
+                if split && Arm::BOTH.iter().all(|&arm| recent.is_failing(arm, limit)) =>
             {
                 let reason = format!(
                     "common cause: both arms fail, canary {} and legacy {} of their latest requests",
-                    said(rates.canary),
-                    said(rates.legacy)
+                    words::percent(recent.rate(Arm::Canary)),
+                    words::percent(recent.rate(Arm::Legacy))
                 );
                 self.alert("common-cause", reason.clone());
                 self.decide(DecisionKind::Hold, Why::controller(reason), |state| {
                     state.wait = Some(Wait::CommonCause);
                 });
             }
-            Some(Wait::CommonCause)
-                if !above(rates.legacy, limit / 2.0) || !above(rates.canary, limit / 2.0) =>
-            {
+            Some(Wait::CommonCause) if Arm::BOTH.iter().any(|&arm| recent.is_well(arm, limit)) => {
                 let why = Why::controller("the arms no longer fail together".to_owned());
                 self.decide(DecisionKind::Resume, why, |state| state.wait = None);
             }
             _ => {}
         }
-        self.tell_of_legacy(rates.legacy, limit);
+        self.tell_of_legacy(limit);
     }
 
-    fn tell_of_legacy(&mut self, rate: Option<f64>, limit: f64) {
-        let failing = &mut self.state.recent.legacy_failing;
-        let Some(rate) = rate else { return };
-        if !*failing && rate >= limit && self.state.wait != Some(Wait::CommonCause) {
-            *failing = true;
-            let text = format!(
-                "legacy fails {} of its latest requests; the weight does not change",
-                words::percent(rate)
-            );
-            self.alert("legacy-failing", text);
-        } else if *failing && rate < limit / 2.0 {
-            *failing = false;
+    fn tell_of_legacy(&mut self, limit: f64) {
+        let recent = &mut self.state.recent;
+        if !recent.legacy_failing {
+            if recent.is_failing(Arm::Legacy, limit) && self.state.wait != Some(Wait::CommonCause) {
+                recent.legacy_failing = true;
+                let text = format!(
+                    "legacy fails {} of its latest requests; the weight does not change",
+                    words::percent(recent.rate(Arm::Legacy))
+                );
+                self.alert("legacy-failing", text);
+            }
+        } else if recent.is_well(Arm::Legacy, limit) {
+            recent.legacy_failing = false;
             self.alert("legacy-recovered", "legacy answers again".to_owned());
         }
     }
