@@ -13,6 +13,7 @@ use crate::telemetry::LogFormat;
 mod client;
 mod config_commands;
 mod rollout_commands;
+mod simulate_command;
 mod table;
 
 /// Moves production LLM traffic from one provider to another, and proves each step.
@@ -61,6 +62,9 @@ enum Command {
     /// Show a whole migration on this machine: two stand-in providers, live load, an outage
     #[command(after_help = "Example: cutover demo\n\nNeeds no network and no configuration.")]
     Demo(DemoArgs),
+    /// Try a rollout in virtual time: how long it takes, how often it errs, what a bad canary costs
+    #[command(after_help = simulate_command::EXAMPLES)]
+    Simulate(simulate_command::SimulateArgs),
     #[command(flatten)]
     NotBuilt(NotBuilt),
 }
@@ -74,8 +78,6 @@ enum NotBuilt {
     Preflight(Rest),
     #[command(hide = true)]
     Report(Rest),
-    #[command(hide = true)]
-    Simulate(Rest),
     #[command(hide = true)]
     Backtest(Rest),
 }
@@ -190,6 +192,7 @@ pub fn main() -> ExitCode {
         Command::Retry(args) => rollout_commands::act("retry", &args),
         Command::SetWeight(args) => rollout_commands::set_weight(&args),
         Command::Demo(args) => config_commands::demo(&args),
+        Command::Simulate(args) => simulate_command::simulate(&args),
         Command::NotBuilt(command) => Err(not_built(&command)),
     };
     let (message, code) = match done {
@@ -209,7 +212,6 @@ fn not_built(command: &NotBuilt) -> Failure {
         NotBuilt::Plan(_) => "plan",
         NotBuilt::Preflight(_) => "preflight",
         NotBuilt::Report(_) => "report",
-        NotBuilt::Simulate(_) => "simulate",
         NotBuilt::Backtest(_) => "backtest",
     };
     Failure::Refused(format!("`cutover {name}` is not part of this version yet"))

@@ -112,7 +112,7 @@ fn control_runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::Failed(format!("no runtime: {error}")))
 }
 
-fn load_failure(error: &LoadError) -> Failure {
+pub(super) fn load_failure(error: &LoadError) -> Failure {
     let message = error.to_string();
     match error {
         LoadError::Invalid { .. } => Failure::Refused(message),
