@@ -132,3 +132,6 @@ pub fn picture(settings: &Settings<'_>, title: &str) -> Result<String, String> {
     let series = series.unwrap_or_else(|| Series::new(1, 1));
     plot::svg(title, settings.scenario.duration_ms, &series, &tally)
 }
+
+#[cfg(test)]
+mod tests;

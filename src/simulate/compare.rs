@@ -46,8 +46,8 @@ pub fn table(
     done: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<String, Vec<Fault>> {
     let mut text = String::from(
-        "| canary | rule | stopped by mistake | stops by mistake per run | complete | canary failures in 30d | time to stop |\n\
-         |---|---|---|---|---|---|---|\n",
+        "| canary | rule | stopped by mistake | stops by mistake per run | complete | time to stop | failures until then | canary failures in 30d |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     let all = (CASES.len() * JUDGES.len()) as u64 * runs;
     let mut before = 0;
@@ -72,14 +72,21 @@ pub fn table(
             let share = |count: usize| percent(count as f64 / runs.max(1) as f64);
             let mistakes = report.false_trips + report.false_rollbacks;
             let complete = usize::try_from(report.completed).unwrap_or(usize::MAX);
+            let or_none = |shown: Option<String>| shown.unwrap_or_else(|| "-".to_owned());
             writeln!(
                 text,
-                "| {case} | {rule} | {} | {:.1} | {} | {:.0} | {} |",
+                "| {case} | {rule} | {} | {:.1} | {} | {} | {} | {:.0} |",
                 share(wrongly),
                 mistakes as f64 / runs.max(1) as f64,
                 share(complete),
+                or_none(report.first_stop_s.p50.map(people)),
+                or_none(
+                    report
+                        .failures_to_stop
+                        .mean
+                        .map(|mean| format!("{mean:.0}"))
+                ),
                 report.failed_canary_requests.mean.unwrap_or_default(),
-                report.first_stop_s.p50.map_or("-".to_owned(), people),
             )
             .ok();
         }

@@ -79,7 +79,8 @@ pub(super) fn ruled(
         };
         judge.weight_bps = to;
         let decision = decision(kind, at_ms, weight, judge.weight(), reason);
-        tally.decided(&world.timeline, at_ms, decision);
+        let had_incident = traffic.had_incident(at_ms);
+        tally.decided(&world.timeline, had_incident, at_ms, decision);
         if to >= HIGHEST_BPS {
             tally.completed(at_ms);
         }

@@ -12,8 +12,7 @@ use crate::arm::{PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::controller::evidence::{Cell, Collector};
 use crate::controller::split::Assigned;
-use crate::controller::{Event, Input, Phase, State, step, view};
-use crate::controller::{effect::Effect, view::View};
+use crate::controller::{Decision, Effect, Event, Input, Phase, State, View, step, view};
 
 /// Virtual time begins on 2026-01-01 at midnight.
 pub(super) const START: UnixMillis = UnixMillis(1_767_225_600_000);
@@ -98,15 +97,11 @@ impl Run<'_> {
         self.collector.switch(now, state.weight(), 0);
         for effect in stepped.effects {
             match effect {
-                Effect::Decide(decision) => {
-                    self.tally
-                        .decided(&self.world.timeline, self.at_ms, decision);
-                }
+                Effect::Decide(decision) => self.note(decision),
                 Effect::Propose {
                     proposal, decision, ..
                 } => {
-                    self.tally
-                        .decided(&self.world.timeline, self.at_ms, decision);
+                    self.note(decision);
                     let committed = Some(Event::Committed { proposal });
                     state = self.look(state, committed, Brought::default());
                 }
@@ -119,6 +114,13 @@ impl Run<'_> {
             }
         }
         state
+    }
+
+    fn note(&mut self, decision: Decision) {
+        let had_incident = self.traffic.had_incident(self.at_ms);
+        let timeline = &self.world.timeline;
+        self.tally
+            .decided(timeline, had_incident, self.at_ms, decision);
     }
 
     fn input<'i>(

@@ -16,7 +16,7 @@ pub struct Tally {
     pub completed_ms: Option<i64>,
     /// The first trip or rollback after the moment that stops are counted from.
     pub stop: Option<Stop>,
-    /// Trips while the canary kept every limit, and had for an hour.
+    /// Trips while the canary kept every limit and had for an hour, and had no incident just then.
     pub false_trips: u64,
     /// Rollbacks of such a canary.
     pub false_rollbacks: u64,
@@ -65,29 +65,33 @@ impl Tally {
         }
     }
 
-    /// Notes a decision of the controller.
-    pub(super) fn decided(&mut self, timeline: &Timeline, at_ms: i64, decision: Decision) {
+    /// Notes a decision. An incident excuses a trip, never a rollback: the other arm has as many.
+    pub(super) fn decided(
+        &mut self,
+        timeline: &Timeline,
+        had_incident: bool,
+        at_ms: i64,
+        decision: Decision,
+    ) {
+        let explained = timeline.explains_a_stop(at_ms);
         match decision.kind {
             DecisionKind::Complete => self.completed(at_ms),
-            DecisionKind::Trip => self.tripped(timeline, at_ms),
-            DecisionKind::RollBack => self.rolled_back(timeline, at_ms),
+            DecisionKind::Trip => {
+                self.false_trips += u64::from(!explained && !had_incident);
+                self.stopped(at_ms);
+            }
+            DecisionKind::RollBack => {
+                self.false_rollbacks += u64::from(!explained);
+                self.stopped(at_ms);
+            }
             _ => {}
         }
         self.decisions.push(decision);
     }
 
+    /// Notes that the rollout was complete.
     pub(super) fn completed(&mut self, at_ms: i64) {
         self.completed_ms.get_or_insert(at_ms);
-    }
-
-    pub(super) fn tripped(&mut self, timeline: &Timeline, at_ms: i64) {
-        self.false_trips += u64::from(!timeline.explains_a_stop(at_ms));
-        self.stopped(at_ms);
-    }
-
-    pub(super) fn rolled_back(&mut self, timeline: &Timeline, at_ms: i64) {
-        self.false_rollbacks += u64::from(!timeline.explains_a_stop(at_ms));
-        self.stopped(at_ms);
     }
 
     fn stopped(&mut self, at_ms: i64) {

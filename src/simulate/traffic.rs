@@ -23,6 +23,9 @@ const BROKEN: f64 = 0.05;
 /// The data plane hands samples over at least this often, and the driver looks no oftener.
 const LOOK_MS: i64 = 100;
 
+/// How long an incident explains a trip after its end.
+const LATELY_MS: i64 = 600_000;
+
 /// One run's traffic.
 #[derive(Debug)]
 pub(super) struct Traffic<'a> {
@@ -112,6 +115,14 @@ impl<'a> Traffic<'a> {
     pub(super) fn probe(&mut self, at_ms: i64) -> bool {
         let error_rate = self.error_rate(Arm::Canary, at_ms);
         self.rng.random::<f64>() >= error_rate
+    }
+
+    /// True if an incident of the canary's explains a trip.
+    pub(super) fn had_incident(&self, at_ms: i64) -> bool {
+        let lately = |burst: &Burst| {
+            burst.from_ms <= at_ms && at_ms < burst.until_ms.saturating_add(LATELY_MS)
+        };
+        self.incidents.canary.iter().any(lately)
     }
 
     /// A whole number below `below`, for those who put requests in an order.
