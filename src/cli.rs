@@ -14,6 +14,7 @@ mod client;
 mod config_commands;
 mod plan_command;
 mod rollout_commands;
+mod simulate_command;
 mod table;
 
 /// Moves production LLM traffic from one provider to another, and proves each step.
@@ -65,6 +66,9 @@ enum Command {
     /// Show a whole migration on this machine: two stand-in providers, live load, an outage
     #[command(after_help = "Example: cutover demo\n\nNeeds no network and no configuration.")]
     Demo(DemoArgs),
+    /// Try a rollout in virtual time: how long it takes, how often it errs, what a bad canary costs
+    #[command(after_help = simulate_command::EXAMPLES)]
+    Simulate(simulate_command::SimulateArgs),
     #[command(flatten)]
     NotBuilt(NotBuilt),
 }
@@ -76,8 +80,6 @@ enum NotBuilt {
     Preflight(Rest),
     #[command(hide = true)]
     Report(Rest),
-    #[command(hide = true)]
-    Simulate(Rest),
     #[command(hide = true)]
     Backtest(Rest),
 }
@@ -193,6 +195,7 @@ pub fn main() -> ExitCode {
         Command::Retry(args) => rollout_commands::act("retry", &args),
         Command::SetWeight(args) => rollout_commands::set_weight(&args),
         Command::Demo(args) => config_commands::demo(&args),
+        Command::Simulate(args) => simulate_command::simulate(&args),
         Command::NotBuilt(command) => Err(not_built(&command)),
     };
     let (message, code) = match done {
@@ -211,7 +214,6 @@ fn not_built(command: &NotBuilt) -> Failure {
     let name = match command {
         NotBuilt::Preflight(_) => "preflight",
         NotBuilt::Report(_) => "report",
-        NotBuilt::Simulate(_) => "simulate",
         NotBuilt::Backtest(_) => "backtest",
     };
     Failure::Refused(format!("`cutover {name}` is not part of this version yet"))

@@ -17,6 +17,7 @@ pub mod change;
 pub mod parse;
 mod raw;
 pub mod reload;
+pub mod scenario;
 pub mod values;
 
 use values::{BaseUrl, Glob, Price, Secret};

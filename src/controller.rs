@@ -5,13 +5,15 @@
 //! so that a test, the simulator and a backtest run the very code that decides in production.
 //!
 //! Reading order: [`policy`] (what is asked), [`evidence`] (what is seen), [`stats`] (what it is worth),
-//! [`guard`] (which events count), [`ledger`] (what is proven), [`state`] (what is remembered), [`mod@step`]
-//! with `alarm`, `rise` and `operator`, and [`mod@adopt`] (what happens), [`effect`] and [`mod@view`] with [`verdict`] (what is said).
+//! [`guard`] (which events count), `bets` and [`ledger`] (what is proven), [`state`] (what is remembered),
+//! [`mod@step`] with `alarm`, `retreat`, `recent`, `rise` and `operator`, and [`mod@adopt`] (what happens),
+//! [`effect`] and [`mod@view`] with [`verdict`] (what is said).
 #![deny(clippy::disallowed_methods)]
 
 pub mod adopt;
 mod alarm;
 mod announce;
+mod bets;
 pub mod effect;
 pub mod evidence;
 mod exact;

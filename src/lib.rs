@@ -6,7 +6,7 @@
 //! **Data plane** (one thread per worker, waits for nothing but the peers): [`config`], [`proxy`],
 //! [`upstream`], [`llm`], [`meter`], [`recorder`].
 //! **Control plane** (one driver, pure decisions): [`controller`], [`driver`], [`weights`], [`store`].
-//! **Side doors:** [`admin`], [`cli`], [`demo`], [`telemetry`]. [`app`] wires all of it.
+//! **Side doors:** [`admin`], [`cli`], [`demo`], [`simulate`], [`telemetry`]. [`app`] wires all of it.
 
 pub mod arm;
 pub mod clock;
@@ -31,5 +31,6 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod demo;
+pub mod simulate;
 mod stdout;
 pub mod telemetry;

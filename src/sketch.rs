@@ -1,24 +1,36 @@
-//! Latency sketches: sparse counts in logarithmic buckets, exact to merge, at most 2% wide.
+//! Latency sketches: counts in logarithmic buckets, exact to merge, at most 2% wide.
 //!
 //! Pure. One layout everywhere (STATISTICS: growth 1.02), in memory, in the store and in evidence:
 //! bucket `i` holds `1.02^(i-1) < ms <= 1.02^i`. Bounded: times are clamped to 0.01 ms ..= 1 day, so a
-//! sketch never has more than [`Sketch::MAX_BUCKETS`] buckets.
+//! sketch never has more than [`Sketch::MAX_BUCKETS`] buckets. In memory it is dense between the lowest
+//! and the highest bucket in use, because times lie close together; its text names only buckets in use.
 #![deny(clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Growth from one bucket's upper edge to the next.
 pub const GROWTH: f64 = 1.02;
 const MIN_MS: f64 = 0.01;
 const MAX_MS: f64 = 86_400_000.0;
 
+/// The bucket of [`MIN_MS`].
+const LOWEST: i16 = -232;
+/// The bucket of [`MAX_MS`].
+const HIGHEST: i16 = 923;
+/// Room that a growing sketch takes beyond what it needs, on the side where it grows.
+const SLACK: usize = 32;
+
 /// A mergeable histogram of times in milliseconds. Counts are fractional only after a decay.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Default)]
 pub struct Sketch {
-    buckets: BTreeMap<i16, f64>,
+    /// The bucket of the first count.
+    first: i16,
+    counts: Vec<f64>,
+    /// The sum of all counts.
+    total: f64,
 }
 
 /// The bucket that holds a time of `ms` milliseconds.
@@ -65,46 +77,91 @@ impl Sketch {
         self.add(bucket_of(ms), 1.0);
     }
 
-    /// Adds `count` to a bucket.
+    /// Adds `count` to a bucket; to the nearest one, if there is none with that number.
     pub fn add(&mut self, bucket: i16, count: f64) {
-        *self.buckets.entry(bucket).or_insert(0.0) += count;
+        let place = i32::from(bucket) - i32::from(self.first);
+        let known = usize::try_from(place).ok();
+        if let Some(slot) = known.and_then(|place| self.counts.get_mut(place)) {
+            *slot += count;
+            self.total += count;
+        } else if count > 0.0 {
+            let bucket = bucket.clamp(LOWEST, HIGHEST);
+            self.reach(bucket, bucket);
+            let place = usize::try_from(i32::from(bucket) - i32::from(self.first)).unwrap_or(0);
+            if let Some(slot) = self.counts.get_mut(place) {
+                *slot += count;
+                self.total += count;
+            }
+        }
+    }
+
+    /// Makes room for the buckets from `low` to `high`.
+    fn reach(&mut self, low: i16, high: i16) {
+        if self.counts.is_empty() {
+            self.first = low;
+        }
+        let slack = self.counts.len().max(SLACK) / 2;
+        if low < self.first {
+            let floor = usize::try_from(i32::from(low) - i32::from(LOWEST)).unwrap_or(0);
+            let more = usize::try_from(i32::from(self.first) - i32::from(low)).unwrap_or(0);
+            let more = more + slack.min(floor);
+            let zeros = std::iter::repeat_n(0.0, more);
+            self.counts.splice(..0, zeros);
+            self.first = self.first.saturating_sub(i16::try_from(more).unwrap_or(0));
+        }
+        let needed = usize::try_from(i32::from(high) - i32::from(self.first) + 1).unwrap_or(0);
+        if needed > self.counts.len() {
+            let most = usize::try_from(i32::from(HIGHEST) - i32::from(self.first) + 1);
+            let room = (needed + slack).min(most.unwrap_or(needed)).max(needed);
+            self.counts.resize(room, 0.0);
+        }
     }
 
     /// Adds all counts of `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (&bucket, &count) in &other.buckets {
-            self.add(bucket, count);
+        let (first, counts) = other.dense();
+        let Ok(span) = i16::try_from(counts.len()) else {
+            return;
+        };
+        if span == 0 {
+            return;
         }
+        self.reach(first, first.saturating_add(span - 1));
+        let place = usize::try_from(i32::from(first) - i32::from(self.first)).unwrap_or(0);
+        for (slot, count) in self.counts.iter_mut().skip(place).zip(counts) {
+            *slot += count;
+        }
+        self.total += other.total;
     }
 
     /// Multiplies all counts by `factor` and forgets what has become negligible.
     pub fn decay(&mut self, factor: f64) {
-        self.buckets.retain(|_, count| {
+        for count in &mut self.counts {
             *count *= factor;
-            *count > 1e-3
-        });
+            if *count <= 1e-3 {
+                *count = 0.0;
+            }
+        }
+        self.total = sum(&self.counts);
     }
 
     /// The number of times recorded.
     #[must_use]
-    pub fn count(&self) -> f64 {
-        self.buckets.values().sum()
+    pub const fn count(&self) -> f64 {
+        self.total
     }
 
     /// True if nothing was recorded.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.buckets.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.total <= 0.0
     }
 
     /// How many times lie above the upper edge of `bucket`. Exact, because the threshold is an edge.
     #[must_use]
     pub fn above(&self, bucket: i16) -> f64 {
-        use std::ops::Bound::{Excluded, Unbounded};
-        self.buckets
-            .range((Excluded(bucket), Unbounded))
-            .map(|(_, count)| count)
-            .sum()
+        let below = usize::try_from(i32::from(bucket) - i32::from(self.first) + 1).unwrap_or(0);
+        sum(self.counts.get(below..).unwrap_or_default())
     }
 
     /// The smallest bucket whose upper edge at least a share `q` of the times do not exceed.
@@ -113,7 +170,7 @@ impl Sketch {
         let needed = q * self.count() - 1e-9;
         let mut seen = 0.0;
         let mut last = None;
-        for (&bucket, &count) in &self.buckets {
+        for (bucket, count) in self.iter() {
             seen += count;
             last = Some(bucket);
             if seen >= needed {
@@ -130,9 +187,37 @@ impl Sketch {
             .map(|bucket| upper_ms(bucket) / GROWTH.sqrt())
     }
 
-    /// Bucket and count in rising order.
+    /// Bucket and count in rising order, of all buckets in use.
     pub fn iter(&self) -> impl Iterator<Item = (i16, f64)> + '_ {
-        self.buckets.iter().map(|(&bucket, &count)| (bucket, count))
+        let counts = (self.first..).zip(&self.counts);
+        counts
+            .filter(|(_, count)| **count > 0.0)
+            .map(|(bucket, count)| (bucket, *count))
+    }
+
+    /// The first bucket, and the counts of all buckets from there on.
+    #[must_use]
+    pub fn dense(&self) -> (i16, &[f64]) {
+        (self.first, &self.counts)
+    }
+}
+
+/// The sum in four lanes: a chain of dependent additions would take four times as long.
+fn sum(counts: &[f64]) -> f64 {
+    let (fours, rest) = counts.as_chunks::<4>();
+    let mut lanes = [0.0; 4];
+    for four in fours {
+        for (lane, count) in lanes.iter_mut().zip(four) {
+            *lane += count;
+        }
+    }
+    lanes.iter().chain(rest).sum()
+}
+
+impl PartialEq for Sketch {
+    /// Equal counts, however much room there is around them.
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
     }
 }
 
@@ -143,6 +228,35 @@ impl FromIterator<(i16, f64)> for Sketch {
             sketch.add(bucket, count);
         }
         sketch
+    }
+}
+
+impl Serialize for Sketch {
+    /// As a map from bucket to count.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Sketch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Counts;
+        impl<'de> Visitor<'de> for Counts {
+            type Value = Sketch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from bucket to count")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sketch, A::Error> {
+                let mut sketch = Sketch::default();
+                while let Some((bucket, count)) = map.next_entry()? {
+                    sketch.add(bucket, count);
+                }
+                Ok(sketch)
+            }
+        }
+        deserializer.deserialize_map(Counts)
     }
 }
 
@@ -167,8 +281,36 @@ mod tests {
             sketch.record_ms(ms);
         }
         assert!((sketch.count() - 5.0).abs() < 1e-9);
-        let span = i32::from(bucket_of(MAX_MS)) - i32::from(bucket_of(MIN_MS)) + 1;
+        let ends = (bucket_of(MIN_MS), bucket_of(MAX_MS));
+        assert_eq!(ends, (LOWEST, HIGHEST));
+        let span = i32::from(HIGHEST) - i32::from(LOWEST) + 1;
         assert_eq!(usize::try_from(span).unwrap(), Sketch::MAX_BUCKETS);
+    }
+
+    #[test]
+    fn the_text_names_the_buckets_in_use_and_reads_back() {
+        let sketch: Sketch = [(923, 2.0), (-232, 1.0), (5, 7.0)].into_iter().collect();
+        let text = serde_json::to_string(&sketch).unwrap();
+        assert_eq!(text, r#"{"-232":1.0,"5":7.0,"923":2.0}"#);
+        let back: Sketch = serde_json::from_str(&text).unwrap();
+        assert_eq!((back.count(), &back), (10.0, &sketch));
+        assert_eq!(serde_json::to_string(&Sketch::default()).unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_bucket_that_is_none_takes_no_memory() {
+        let text = r#"{"-32768":1.0,"32767":2.0,"0":0.0}"#;
+        let sketch: Sketch = serde_json::from_str(text).unwrap();
+        assert_eq!(sketch.iter().collect::<Vec<_>>(), [(-232, 1.0), (923, 2.0)]);
+        assert!(sketch.dense().1.len() <= Sketch::MAX_BUCKETS);
+    }
+
+    #[test]
+    fn a_decay_forgets_what_is_negligible() {
+        let mut sketch: Sketch = [(1, 0.001), (2, 8.0), (3, 1.0)].into_iter().collect();
+        sketch.decay(0.5);
+        assert_eq!(sketch.iter().collect::<Vec<_>>(), [(2, 4.0), (3, 0.5)]);
+        assert_eq!((sketch.count(), sketch.above(2)), (4.5, 0.5));
     }
 
     proptest! {

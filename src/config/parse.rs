@@ -18,7 +18,7 @@ mod daemon;
 mod defaults;
 pub mod fault;
 mod guards;
-mod leaf;
+pub(super) mod leaf;
 mod rollout;
 mod secret;
 

@@ -10,32 +10,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMillis;
+use crate::controller::bets::{Bets, Increment};
 use crate::controller::exact;
 use crate::controller::guard::Rule;
 use crate::controller::legacy::{Fano, Rate};
 use crate::controller::slices::Taken;
-use crate::controller::stats::{
-    self, Counts, Factors, PROMOTE_ODDS, ROLLBACK_ODDS, logaddexp, logsumexp,
-};
+use crate::controller::stats::{Counts, logaddexp, logsumexp};
 
 /// Most nats that one minute may add to the rollback ledger of an expert.
 pub const CAP_NATS: f64 = 3.0;
-
-/// What one rule's experts would add for a cell, all experts of all ledgers.
-#[derive(Debug, Clone, Copy)]
-struct Bets {
-    /// Bits of the share and of legacy's estimate that the factors were made for.
-    key: (u64, u64),
-    harm: [Factors; 8],
-    health: [Factors; 5],
-}
-
-/// Increments of one cell.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Increment {
-    harm: [f64; 8],
-    health: [f64; 5],
-}
 
 /// All that is remembered about one rule.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -144,27 +127,11 @@ impl Track {
         )
     }
 
-    fn bets(&mut self, share: f64) -> &Bets {
-        let legacy = self.rate.estimate();
-        let line = self.rule.line();
-        // A ceiling's factors depend on nothing but the ceiling.
-        let key = if self.rule.is_ceiling {
-            (0, line.increase.to_bits())
-        } else {
-            (share.to_bits(), legacy.to_bits())
-        };
-        let fresh = self.bets.take().filter(|bets| bets.key == key);
-        self.bets.insert(fresh.unwrap_or_else(|| {
-            let factors = |odds| {
-                let canary = stats::target(odds, legacy, line);
-                stats::lr_factors(canary, legacy, line, share)
-            };
-            Bets {
-                key,
-                harm: ROLLBACK_ODDS.map(factors),
-                health: PROMOTE_ODDS.map(factors),
-            }
-        }))
+    fn bets(&mut self) -> &Bets {
+        let (line, legacy) = (self.rule.line(), self.rate.estimate());
+        let kept = self.bets.take().filter(|bets| bets.hold_at(line, legacy));
+        self.bets
+            .insert(kept.unwrap_or_else(|| Bets::new(line, legacy)))
     }
 
     /// What these counts are worth; `None` when they say nothing. With `harmless`, evidence of harm is
@@ -175,12 +142,8 @@ impl Track {
             return None;
         }
         let phi = self.phi();
-        let bets = self.bets(counts.share());
         let most = if harmless { 0.0 } else { f64::INFINITY };
-        Some(Increment {
-            harm: bets.harm.map(|f| (f.increment(counts) / phi).min(most)),
-            health: bets.health.map(|f| f.increment(counts) / phi),
-        })
+        Some(self.bets().increment(counts, phi, most))
     }
 
     /// Books a closed cell, as evidence of health only if it belongs to this stage. True if the cap of

@@ -25,6 +25,12 @@ impl Line {
     pub fn allowed(self, legacy: f64) -> f64 {
         self.ratio * legacy + self.increase
     }
+
+    /// True if the canary may do exactly what legacy does.
+    #[must_use]
+    pub(super) fn is_equality(self) -> bool {
+        self.increase.abs() < f64::MIN_POSITIVE && (self.ratio - 1.0).abs() < f64::EPSILON
+    }
 }
 
 /// Log-factors of one expert: what one request adds to its evidence.
@@ -104,7 +110,7 @@ pub fn lr_factors(canary_rate: f64, legacy_rate: f64, line: Line, share: f64) ->
     if share <= 0.0 || share >= 1.0 {
         return Factors::default();
     }
-    let x = nearest_allowed(canary_rate, legacy_rate, line, share);
+    let [x] = nearest_allowed(&[canary_rate], legacy_rate, line, share);
     let y = line.allowed(x);
     Factors {
         canary_event: (canary_rate / y).ln(),
@@ -114,48 +120,76 @@ pub fn lr_factors(canary_rate: f64, legacy_rate: f64, line: Line, share: f64) ->
     }
 }
 
-/// The legacy rate of the pair on the line that is nearest in information to the bet.
+/// The legacy rate of the pair on the line that is nearest in information to each bet.
 ///
 /// The derivative of the distance, multiplied by `x (1-x) y (1-y)`, is a cubic with one sign change
 /// between legacy's rate and the point of the line below the canary's. With no increase and a ratio of 1
-/// it is the weighted mean; otherwise Newton's steps find it, with bisection as the guard rail.
-fn nearest_allowed(canary_rate: f64, legacy_rate: f64, line: Line, share: f64) -> f64 {
+/// it is the weighted mean; otherwise Newton's steps find it, with bisection as the guard rail. All bets
+/// take their steps together, so that the processor need not wait for one division after the other.
+pub(super) fn nearest_allowed<const N: usize>(
+    canary_rates: &[f64; N],
+    legacy_rate: f64,
+    line: Line,
+    share: f64,
+) -> [f64; N] {
     let Line { ratio, increase } = line;
-    let below = (canary_rate - increase) / ratio;
-    let mut low = legacy_rate.min(below).max(1e-12);
-    let mut high = legacy_rate
-        .max(below)
-        .min(((1.0 - increase) / ratio).min(1.0) - 1e-12);
-    let mut x = (share * below + (1.0 - share) * legacy_rate).clamp(low, high.max(low));
-    if increase.abs() < f64::MIN_POSITIVE && (ratio - 1.0).abs() < f64::EPSILON {
-        return x;
+    let below = canary_rates.map(|rate| (rate - increase) / ratio);
+    let most = ((1.0 - increase) / ratio).min(1.0) - 1e-12;
+    let mut low = below.map(|below| legacy_rate.min(below).max(1e-12));
+    let mut high = below.map(|below| legacy_rate.max(below).min(most));
+    let mut nearest = below.map(|below| share * below + (1.0 - share) * legacy_rate);
+    for ((x, low), high) in nearest.iter_mut().zip(&low).zip(&high) {
+        *x = x.max(*low).min(high.max(*low));
     }
-    let (canary, legacy) = (share * ratio, 1.0 - share);
+    if line.is_equality() {
+        return nearest;
+    }
     for _ in 0..100 {
-        let y = ratio * x + increase;
-        let (vx, vy) = (x * (1.0 - x), y * (1.0 - y));
-        let (dy, dx) = (y - canary_rate, x - legacy_rate);
-        let value = canary * dy * vx + legacy * dx * vy;
-        if value > 0.0 {
-            high = x;
-        } else {
-            low = x;
+        let mut all_done = true;
+        let bounds = low.iter_mut().zip(&mut high);
+        for ((x, rate), (low, high)) in nearest.iter_mut().zip(canary_rates).zip(bounds) {
+            let (next, is_done) = nearer(line, share, (*rate, legacy_rate), *x, (low, high));
+            all_done &= is_done;
+            *x = next;
         }
-        let slope = canary * (ratio * vx + dy * (1.0 - 2.0 * x))
-            + legacy * (vy + dx * ratio * (1.0 - 2.0 * y));
-        let newton = x - value / slope;
-        let next = if newton > low && newton < high {
-            newton
-        } else {
-            0.5 * (low + high)
-        };
-        let done = (next - x).abs() <= 1e-14 * x;
-        x = next;
-        if done {
+        if all_done {
             break;
         }
     }
-    x
+    nearest
+}
+
+/// One step towards the nearest allowed rate, and whether it was the last. Narrows the bounds.
+#[inline]
+fn nearer(
+    line: Line,
+    share: f64,
+    (canary_rate, legacy_rate): (f64, f64),
+    x: f64,
+    (low, high): (&mut f64, &mut f64),
+) -> (f64, bool) {
+    let (canary, legacy) = (share * line.ratio, 1.0 - share);
+    let y = line.allowed(x);
+    let (x_none, y_none) = (1.0 - x, 1.0 - y);
+    let (vx, vy) = (x * x_none, y * y_none);
+    let (dy, dx) = (y - canary_rate, x - legacy_rate);
+    let value = canary * dy * vx + legacy * dx * vy;
+    let is_above = value > 0.0;
+    *high = if is_above { x } else { *high };
+    *low = if is_above { *low } else { x };
+    let slope = canary * (line.ratio * vx + dy * (1.0 - 2.0 * x))
+        + legacy * (vy + dx * line.ratio * (1.0 - 2.0 * y));
+    let newton = x - value / slope;
+    // Newton's error is squared by each step: after one this small it is below all digits. Rounding may
+    // carry such a step over a bound, which must not send it back to the middle.
+    let is_done = (newton - x).abs() <= 1e-8 * x.min(y).min(x_none.min(y_none));
+    let is_within = (newton > *low) & (newton < *high);
+    let next = if is_done | is_within {
+        newton
+    } else {
+        0.5 * (*low + *high)
+    };
+    (next, is_done)
 }
 
 /// `ln(e^a + e^b)` that takes minus infinity for nothing.

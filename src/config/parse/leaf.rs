@@ -25,7 +25,7 @@ fn quote(text: &str) -> String {
 }
 
 /// Text, not empty.
-pub(super) fn text(field: &Field<'_>) -> Result<String, Wrong> {
+pub(in crate::config) fn text(field: &Field<'_>) -> Result<String, Wrong> {
     let text = field
         .value
         .as_str()
@@ -40,7 +40,7 @@ pub(super) fn text(field: &Field<'_>) -> Result<String, Wrong> {
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Wrong> {
+pub(in crate::config) fn boolean(field: &Field<'_>) -> Result<bool, Wrong> {
     field
         .value
         .as_bool()
@@ -48,7 +48,7 @@ pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Wrong> {
 }
 
 /// A whole number in a range.
-pub(super) fn whole(field: &Field<'_>, least: u64, most: u64) -> Result<u64, Wrong> {
+pub(in crate::config) fn whole(field: &Field<'_>, least: u64, most: u64) -> Result<u64, Wrong> {
     let what = format!("a whole number from {least} to {most}");
     let number = field
         .value
@@ -61,7 +61,7 @@ pub(super) fn whole(field: &Field<'_>, least: u64, most: u64) -> Result<u64, Wro
 }
 
 /// A number that is finite and not negative; whole numbers are taken too.
-pub(super) fn number(field: &Field<'_>) -> Result<f64, Wrong> {
+pub(in crate::config) fn number(field: &Field<'_>) -> Result<f64, Wrong> {
     let what = "a number of at least 0";
     let parsed: Option<f64> = match field.value {
         DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
@@ -77,7 +77,7 @@ pub(super) fn number(field: &Field<'_>) -> Result<f64, Wrong> {
 }
 
 /// A time with its unit, as `30s` or `1h 30m`; zero is allowed.
-pub(super) fn duration(field: &Field<'_>) -> Result<Duration, Wrong> {
+pub(in crate::config) fn duration(field: &Field<'_>) -> Result<Duration, Wrong> {
     let what = "a duration with its unit, like \"30s\", \"10m\" or \"24h\"";
     let text = field.value.as_str().ok_or_else(|| field.expected(what))?;
     let what = if text.contains('.') {
@@ -101,7 +101,7 @@ pub(super) fn duration(field: &Field<'_>) -> Result<Duration, Wrong> {
 }
 
 /// A time above zero.
-pub(super) fn positive_duration(field: &Field<'_>) -> Result<Duration, Wrong> {
+pub(in crate::config) fn positive_duration(field: &Field<'_>) -> Result<Duration, Wrong> {
     duration(field).and_then(|duration| {
         if duration.as_millis() == 0 {
             return Err(Wrong::new("a duration of zero", "write at least \"1ms\""));
@@ -111,17 +111,17 @@ pub(super) fn positive_duration(field: &Field<'_>) -> Result<Duration, Wrong> {
 }
 
 /// Milliseconds of a duration that [`duration`] has bounded.
-pub(super) fn ms(duration: Duration) -> i64 {
+pub(in crate::config) fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A time in whole milliseconds; zero is allowed.
-pub(super) fn duration_ms(field: &Field<'_>) -> Result<i64, Wrong> {
+pub(in crate::config) fn duration_ms(field: &Field<'_>) -> Result<i64, Wrong> {
     duration(field).map(ms)
 }
 
 /// A share in percent: `5%` is 5.0. Between 0 and 100.
-pub(super) fn percent(field: &Field<'_>) -> Result<f64, Wrong> {
+pub(in crate::config) fn percent(field: &Field<'_>) -> Result<f64, Wrong> {
     let what = "a share in percent, like \"5%\"";
     let Some(text) = field.value.as_str() else {
         return Err(field.expected(what));
@@ -145,12 +145,12 @@ pub(super) fn percent(field: &Field<'_>) -> Result<f64, Wrong> {
 }
 
 /// A share as a fraction: `5%` is 0.05.
-pub(super) fn share(field: &Field<'_>) -> Result<f64, Wrong> {
+pub(in crate::config) fn share(field: &Field<'_>) -> Result<f64, Wrong> {
     percent(field).map(|percent| percent / 100.0)
 }
 
 /// A confidence, as the error that is left: `99%` is 0.01. Above 50% and below 100%.
-pub(super) fn alpha(field: &Field<'_>) -> Result<f64, Wrong> {
+pub(in crate::config) fn alpha(field: &Field<'_>) -> Result<f64, Wrong> {
     let percent = percent(field)?;
     if percent > 50.0 && percent < 100.0 {
         Ok(alpha_of(percent))
@@ -163,12 +163,12 @@ pub(super) fn alpha(field: &Field<'_>) -> Result<f64, Wrong> {
 }
 
 /// What a confidence in percent leaves to error.
-pub(super) fn alpha_of(percent: f64) -> f64 {
+pub(in crate::config) fn alpha_of(percent: f64) -> f64 {
     (100.0 - percent) / 100.0
 }
 
 /// A weight above 0%.
-pub(super) fn weight(field: &Field<'_>) -> Result<Weight, Wrong> {
+pub(in crate::config) fn weight(field: &Field<'_>) -> Result<Weight, Wrong> {
     let what = "a share in percent, like \"5%\"";
     let text = field.value.as_str().ok_or_else(|| field.expected(what))?;
     let weight = Weight::parse(text).map_err(|_| {
@@ -187,7 +187,7 @@ pub(super) fn weight(field: &Field<'_>) -> Result<Weight, Wrong> {
 }
 
 /// A size in bytes, as `64MiB`, `1GB` or a whole number of bytes; at least 1.
-pub(super) fn bytes(field: &Field<'_>) -> Result<u64, Wrong> {
+pub(in crate::config) fn bytes(field: &Field<'_>) -> Result<u64, Wrong> {
     let what = "a size with its unit, like \"64MiB\"";
     if field.value.is_integer() {
         return whole(field, 1, u64::from(u32::MAX) << 10);
@@ -226,7 +226,7 @@ pub(super) fn bytes(field: &Field<'_>) -> Result<u64, Wrong> {
 }
 
 /// An address to listen on.
-pub(super) fn socket(field: &Field<'_>) -> Result<SocketAddr, Wrong> {
+pub(in crate::config) fn socket(field: &Field<'_>) -> Result<SocketAddr, Wrong> {
     let what = "an IP address and a port, like \"127.0.0.1:8080\" or \"[::]:8080\"";
     let text = field.value.as_str().ok_or_else(|| field.expected(what))?;
     text.trim().parse().map_err(|_| {
@@ -238,7 +238,7 @@ pub(super) fn socket(field: &Field<'_>) -> Result<SocketAddr, Wrong> {
 }
 
 /// One of a few words.
-pub(super) fn word<T: Copy>(field: &Field<'_>, words: &[(&str, T)]) -> Result<T, Wrong> {
+pub(in crate::config) fn word<T: Copy>(field: &Field<'_>, words: &[(&str, T)]) -> Result<T, Wrong> {
     let listed: Vec<String> = words
         .iter()
         .map(|(word, _)| format!("\"{word}\""))
@@ -260,7 +260,7 @@ pub(super) fn word<T: Copy>(field: &Field<'_>, words: &[(&str, T)]) -> Result<T,
 }
 
 /// A list of texts.
-pub(super) fn texts(field: &Field<'_>) -> Result<Vec<String>, Wrong> {
+pub(in crate::config) fn texts(field: &Field<'_>) -> Result<Vec<String>, Wrong> {
     let what = "a list of texts, like [\"gpt-*\"]";
     let elements = field.elements().ok_or_else(|| field.expected(what))?;
     let texts: Result<Vec<String>, Wrong> = elements.iter().map(text).collect();
@@ -276,6 +276,6 @@ pub(super) fn texts(field: &Field<'_>) -> Result<Vec<String>, Wrong> {
 }
 
 /// True if `field` holds exactly the word `off`.
-pub(super) fn is_off(field: &Field<'_>) -> bool {
+pub(in crate::config) fn is_off(field: &Field<'_>) -> bool {
     field.value.as_str() == Some("off")
 }
