@@ -505,7 +505,7 @@ fn commands_that_need_no_daemon_tell_and_exit_as_documented() {
         "{code} {errors}"
     );
     assert_eq!(run(&["launch"]).0, 2);
-    for name in ["plan", "preflight", "report", "simulate", "backtest"] {
+    for name in ["plan", "preflight", "report", "backtest"] {
         let (code, _, errors) = run(&[name, "--rate", "10/min"]);
         let expected = format!("cutover: `cutover {name}` is not part of this version yet\n");
         assert_eq!((code, errors), (1, expected));
