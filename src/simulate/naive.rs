@@ -18,6 +18,7 @@ use super::traffic::Traffic;
 use crate::arm::{Arm, PerArm, Weight};
 use crate::controller::evidence::{ArmCell, Cell};
 use crate::controller::{By, Decision, DecisionEvidence, DecisionKind};
+use crate::sketch::{self, Sketch};
 
 /// Which rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,7 +223,7 @@ impl Judge {
 /// Rule A on the counts of an hour. What is not there counts as 0.
 fn hourly(weight_bps: u16, hour: &PerArm<ArmCell>) -> Verdict {
     let error_rate = |cell: &ArmCell| cell.errors as f64 / cell.requests.max(1) as f64;
-    let time = |cell: &ArmCell, q| cell.latency.quantile_ms(q).unwrap_or_default();
+    let time = |cell: &ArmCell, q| time_ms(&cell.latency, q);
     let (legacy, canary) = (&hour.legacy, &hour.canary);
     let (legacy_errors, canary_errors) = (error_rate(legacy), error_rate(canary));
     if canary_errors > 0.01 {
@@ -242,6 +243,17 @@ fn hourly(weight_bps: u16, hour: &PerArm<ArmCell>) -> Verdict {
     Verdict::Stay
 }
 
+/// The `q`-quantile within its bucket, since medians of equal arms mostly share one; 0 of nothing.
+fn time_ms(times: &Sketch, q: f64) -> f64 {
+    let Some(bucket) = times.quantile_bucket(q) else {
+        return 0.0;
+    };
+    let (upto, above) = (bucket.saturating_sub(1), times.above(bucket));
+    let within = (times.above(upto) - above).max(f64::MIN_POSITIVE);
+    let part = ((1.0 - q) * times.count() - above) / within;
+    sketch::upper_ms(bucket) / sketch::GROWTH.powf(part.clamp(0.0, 1.0))
+}
+
 /// Rule B on the last requests of both arms.
 fn half_hourly(weight_bps: u16, last: &[Request]) -> Verdict {
     let of = |arm: Arm| last.iter().filter(move |(of, _)| *of == arm);
@@ -253,7 +265,7 @@ fn half_hourly(weight_bps: u16, last: &[Request]) -> Verdict {
     // Of so few the 99th percentile is the slowest.
     let p99_ms = |arm: Arm| {
         let slowest = of(arm).filter_map(|(_, time)| *time).max();
-        slowest.map_or(0.0, crate::sketch::upper_ms)
+        slowest.map_or(0.0, sketch::upper_ms)
     };
     let (legacy, canary) = (p99_ms(Arm::Legacy), p99_ms(Arm::Canary));
     if canary > 1.5 * legacy {
@@ -269,7 +281,6 @@ fn half_hourly(weight_bps: u16, last: &[Request]) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sketch;
 
     fn cell(requests: u64, errors: u64, ms: f64) -> ArmCell {
         let mut cell = ArmCell {
@@ -306,6 +317,16 @@ mod tests {
         check(500, cell(1_000, 5, 700.0), None);
         check(500, cell(1_000, 0, 1_300.0), None);
         check(9_500, cell(1_000, 4, 700.0), None);
+    }
+
+    #[test]
+    fn times_are_told_apart_within_a_bucket() {
+        let of = |low: f64, here: f64| [(99, low), (100, here), (101, 50.0)].into_iter().collect();
+        let (slower, faster): (Sketch, Sketch) = (of(30.0, 40.0), of(40.0, 30.0));
+        let (slower, faster) = (time_ms(&slower, 0.5), time_ms(&faster, 0.5));
+        assert!(slower > faster, "{slower} {faster}");
+        assert!(faster > sketch::upper_ms(99) && slower < sketch::upper_ms(100));
+        assert!(time_ms(&Sketch::default(), 0.5) <= 0.0);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod restart;
 mod scene;
 mod sdk;
 mod shutdown;
+mod simulate;
 mod store_failure;
 
 use std::time::Duration;

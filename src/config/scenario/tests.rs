@@ -3,6 +3,8 @@
 use super::*;
 use crate::config::parse::render_all;
 
+const DAY_MS: i64 = 86_400_000;
+
 const WHOLE: &str = r#"
 duration = "20d"
 tick = "5s"
