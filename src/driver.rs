@@ -25,8 +25,10 @@ use crate::proxy::plane::Plane;
 use crate::recorder::{Batch, Samples};
 use crate::sample::Sample;
 use crate::store::{AttemptRow, Health, RolloutKey, Store};
+use crate::upstream::breaker::{Breaker, Phase};
 use crate::upstream::target::Target;
 
+mod breakers;
 mod commit;
 mod incident;
 pub mod live;
@@ -75,6 +77,9 @@ pub struct Driver {
     config_error: Option<String>,
     config_epoch: u32,
     targets: PerArm<Target>,
+    breakers: PerArm<Arc<Breaker>>,
+    /// What was last told of them.
+    breakers_told: PerArm<Phase>,
     /// In the order of the configuration.
     rollouts: Vec<Rollout>,
     /// Which rollout a sample of an epoch belongs to.
@@ -122,7 +127,10 @@ impl Driver {
                     wake_at = None;
                     self.look_at_all();
                 }
-                _ = tick.tick() => self.look_at_all(),
+                _ = tick.tick() => {
+                    self.tell_breakers();
+                    self.look_at_all();
+                }
                 Some(request) = self.inputs.requests.recv() => self.answer(request),
                 Some(reloaded) = self.inputs.reloads.recv() => self.reload(reloaded),
                 Some(done) = self.commits.join_next() => {
@@ -139,6 +147,7 @@ impl Driver {
         Surroundings {
             now: UnixMillis::now(),
             store_healthy: self.health.borrow().healthy,
+            breakers: self.breaker_phases(),
         }
     }
 
@@ -337,6 +346,7 @@ impl Driver {
             config_epoch: self.config_epoch,
             config: Arc::clone(&self.config),
             targets: self.targets.clone(),
+            breakers: self.breakers.clone(),
             rollouts: self.rollouts.iter().map(Rollout::plane).collect(),
         }));
     }

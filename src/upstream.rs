@@ -5,5 +5,6 @@
 //! goes to, and no request ever waits for another request's connection.
 
 pub mod body;
+pub mod breaker;
 pub mod pool;
 pub mod target;

@@ -20,6 +20,7 @@ use crate::outcome::{Blame, Outcome};
 use crate::proxy::plane::RolloutPlane;
 use crate::sample::{Role, Routing, Sample};
 use crate::store::{CellRow, DecisionRow, RolloutKey, RolloutRow};
+use crate::upstream::breaker::Phase;
 use crate::weights::{self, Publisher, Reader};
 
 /// Refusals of the injected key in a row that mean that the account is the cause.
@@ -33,6 +34,14 @@ const LOST_AFTER_MS: i64 = 60_000;
 pub(super) struct Surroundings {
     pub(super) now: UnixMillis,
     pub(super) store_healthy: bool,
+    pub(super) breakers: PerArm<Phase>,
+}
+
+impl Surroundings {
+    /// Nothing says that legacy can be reached.
+    fn legacy_breaker_open(self) -> bool {
+        self.breakers.legacy != Phase::Closed
+    }
 }
 
 /// One rollout.
@@ -193,7 +202,7 @@ impl Rollout {
             open: self.evidence.open(),
             event,
             store_healthy: around.store_healthy,
-            legacy_breaker_open: false,
+            legacy_breaker_open: around.legacy_breaker_open(),
             incident: incident.as_deref(),
             canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
             assigned: std::mem::take(&mut self.traffic.assigned),
@@ -263,7 +272,7 @@ impl Rollout {
             open: self.evidence.open(),
             event: None,
             store_healthy: around.store_healthy,
-            legacy_breaker_open: false,
+            legacy_breaker_open: around.legacy_breaker_open(),
             incident: None,
             canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
             assigned: Assigned::default(),

@@ -11,10 +11,13 @@ use http::HeaderValue;
 use rand::rngs::SmallRng;
 
 use super::assign;
+use super::budget::Budget;
 use super::rewrite::ArmRewrite;
-use crate::arm::PerArm;
+use crate::arm::{Arm, PerArm};
+use crate::clock::UnixMillis;
 use crate::config::{ArmConfig, Config, RolloutConfig};
 use crate::recorder::SampleSink;
+use crate::upstream::breaker::Breaker;
 use crate::upstream::pool::Pool;
 use crate::upstream::target::Target;
 use crate::weights;
@@ -28,6 +31,8 @@ pub struct Plane {
     pub config: Arc<Config>,
     /// Where the arms are.
     pub targets: PerArm<Target>,
+    /// Whether to dial them; shared by all workers.
+    pub breakers: PerArm<Arc<Breaker>>,
     /// One for each of `config.rollouts`, in the same order.
     pub rollouts: Vec<RolloutPlane>,
 }
@@ -82,6 +87,8 @@ pub struct Worker {
     pub samples: SampleSink,
     /// Draws for requests without a sticky key.
     pub rng: RefCell<SmallRng>,
+    /// How much more than its clients it may ask for.
+    pub budget: RefCell<Budget>,
     /// Set once the daemon shuts down.
     pub draining: Cell<bool>,
 }
@@ -92,29 +99,29 @@ impl WorkerPlane {
     /// # Errors
     /// If a value of the configuration cannot stand in a header.
     pub fn new(plane: &Plane, before: Option<&Self>) -> Result<Self, String> {
-        let arm = |config: &ArmConfig, target: &Target, before: Option<(&ArmConfig, &ArmPlane)>| {
+        let config = Config::clone(&plane.config);
+        let arm = |which: Arm| {
+            let config = config.arms.get(which);
+            let before = before.map(|b| (b.config.arms.get(which), b.arms.get(which)));
+            let breaker = plane.breakers.get(which);
             let pool = match before {
-                Some((old, arm)) if same_place(old, config) => Rc::clone(&arm.pool),
-                _ => Rc::new(Pool::new(target.clone())),
+                // A worker may miss a plane: an arm that went and came back has another breaker.
+                Some((old, arm)) if same_place(old, config) && arm.pool.is_watched_by(breaker) => {
+                    Rc::clone(&arm.pool)
+                }
+                _ => {
+                    let target = plane.targets.get(which).clone();
+                    Rc::new(Pool::new(target, Arc::clone(breaker)))
+                }
             };
             Ok::<_, String>(ArmPlane {
                 rewrite: ArmRewrite::new(config)?,
                 pool,
             })
         };
-        let config = Config::clone(&plane.config);
-        let old = |which: fn(&Self) -> (&ArmConfig, &ArmPlane)| before.map(which);
         let arms = PerArm {
-            legacy: arm(
-                &config.arms.legacy,
-                &plane.targets.legacy,
-                old(|b| (&b.config.arms.legacy, &b.arms.legacy)),
-            )?,
-            canary: arm(
-                &config.arms.canary,
-                &plane.targets.canary,
-                old(|b| (&b.config.arms.canary, &b.arms.canary)),
-            )?,
+            legacy: arm(Arm::Legacy)?,
+            canary: arm(Arm::Canary)?,
         };
         let rollouts = plane
             .rollouts
@@ -131,7 +138,9 @@ impl WorkerPlane {
     }
 }
 
-fn same_place(a: &ArmConfig, b: &ArmConfig) -> bool {
+/// True if connections to one serve the other as well: pools and breakers live on.
+#[must_use]
+pub fn same_place(a: &ArmConfig, b: &ArmConfig) -> bool {
     a.base_url.scheme == b.base_url.scheme
         && a.base_url.authority == b.base_url.authority
         && a.ca_file == b.ca_file
@@ -157,6 +166,7 @@ impl Worker {
             plane: RefCell::new(Rc::new(plane)),
             samples,
             rng: RefCell::new(rand::make_rng()),
+            budget: RefCell::new(Budget::new(UnixMillis::now())),
             draining: Cell::new(false),
         }
     }

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
@@ -14,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::body::UploadBody;
+use super::breaker::Breaker;
 use super::target::{ConnectError, Target};
 use crate::outcome::Outcome;
 
@@ -32,6 +34,7 @@ pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Pool {
     target: Target,
+    breaker: Arc<Breaker>,
     idle: RefCell<Vec<Idle>>,
     addresses: RefCell<Rc<[SocketAddr]>>,
     resolved_at: Cell<Option<Instant>>,
@@ -65,15 +68,28 @@ impl Connection {
 }
 
 impl Pool {
-    /// An empty pool.
+    /// An empty pool. The breaker is shared by the pools of all workers to this arm.
     #[must_use]
-    pub fn new(target: Target) -> Self {
+    pub fn new(target: Target, breaker: Arc<Breaker>) -> Self {
         Self {
             target,
+            breaker,
             idle: RefCell::default(),
             addresses: RefCell::new(Rc::from([])),
             resolved_at: Cell::new(None),
         }
+    }
+
+    /// The arm's breaker.
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// True if this is the arm's breaker.
+    #[must_use]
+    pub fn is_watched_by(&self, breaker: &Arc<Breaker>) -> bool {
+        Arc::ptr_eq(&self.breaker, breaker)
     }
 
     /// An idle connection that is still good, if there is one.
