@@ -25,10 +25,8 @@ use crate::proxy::plane::Plane;
 use crate::recorder::{Batch, Samples};
 use crate::sample::Sample;
 use crate::store::{AttemptRow, Health, RolloutKey, Store};
-use crate::upstream::breaker::{Breaker, Phase};
 use crate::upstream::target::Target;
 
-mod breakers;
 mod commit;
 mod incident;
 pub mod live;
@@ -36,6 +34,7 @@ pub mod operate;
 mod reload;
 mod restore;
 mod rollout;
+mod shared;
 pub mod status;
 mod traffic;
 
@@ -44,6 +43,7 @@ pub use operate::{Operated, Refusal, Request};
 use commit::Done;
 use operate::Reply;
 use rollout::{Rollout, Surroundings};
+use shared::Shared;
 use status::Status;
 
 /// The controller looks at least this often.
@@ -77,9 +77,7 @@ pub struct Driver {
     config_error: Option<String>,
     config_epoch: u32,
     targets: PerArm<Target>,
-    breakers: PerArm<Arc<Breaker>>,
-    /// What was last told of them.
-    breakers_told: PerArm<Phase>,
+    shared: Shared,
     /// In the order of the configuration.
     rollouts: Vec<Rollout>,
     /// Which rollout a sample of an epoch belongs to.
@@ -128,7 +126,7 @@ impl Driver {
                     self.look_at_all();
                 }
                 _ = tick.tick() => {
-                    self.tell_breakers();
+                    self.shared.tell();
                     self.look_at_all();
                 }
                 Some(request) = self.inputs.requests.recv() => self.answer(request),
@@ -147,7 +145,7 @@ impl Driver {
         Surroundings {
             now: UnixMillis::now(),
             store_healthy: self.health.borrow().healthy,
-            breakers: self.breaker_phases(),
+            breakers: self.shared.phases(),
         }
     }
 
@@ -346,7 +344,8 @@ impl Driver {
             config_epoch: self.config_epoch,
             config: Arc::clone(&self.config),
             targets: self.targets.clone(),
-            breakers: self.breakers.clone(),
+            breakers: self.shared.breakers.clone(),
+            limits: self.shared.limits.clone(),
             rollouts: self.rollouts.iter().map(Rollout::plane).collect(),
         }));
     }

@@ -14,6 +14,7 @@ use crate::llm::{self, Dialect, StreamWatch};
 use crate::outcome::Outcome;
 use crate::proxy::plane::Worker;
 use crate::sample::{Sample, Usage};
+use crate::upstream::limit::Slot;
 use crate::upstream::pool::Pool;
 
 /// A plain answer larger than this is not read for usage and soft errors; it passes all the same.
@@ -30,6 +31,8 @@ pub struct Meter {
     /// The arm got a key of cutover's: a refused key is then its account's matter, not the client's.
     key_injected: bool,
     reported: bool,
+    /// Its place under the arm's limit, if that has one.
+    slot: Option<Slot>,
     /// Whose breaker learns how it goes; `None` once that is told, or when nothing is dialled.
     ticket: Option<Ticket>,
 }
@@ -81,8 +84,14 @@ impl Meter {
             watch: Watch::Blind(Outcome::Ok),
             key_injected,
             reported: false,
+            slot: None,
             ticket,
         }
+    }
+
+    /// Holds a place under the arm's limit until the attempt ends.
+    pub fn hold(&mut self, slot: Slot) {
+        self.slot = Some(slot);
     }
 
     /// The connection is there and the request leaves now.
@@ -239,6 +248,7 @@ impl Meter {
             return;
         }
         self.reported = true;
+        self.slot = None;
         if let Some(Ticket { pool, is_probe }) = self.ticket.take() {
             pool.breaker().ended(is_probe, outcome, monotonic_ms);
         }

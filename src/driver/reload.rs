@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::live::Live;
 use super::restore::{Stored, next_id};
 use super::rollout::Rollout;
+use super::shared::Shared;
 use super::{Driver, Inputs};
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
@@ -22,7 +23,6 @@ use crate::controller::adopt::{Reset, adopt, stop};
 use crate::controller::policy;
 use crate::proxy::plane::Plane;
 use crate::store::{RolloutKey, RolloutRow, Store};
-use crate::upstream::breaker::Breaker;
 use crate::upstream::target::Target;
 
 impl Driver {
@@ -39,12 +39,12 @@ impl Driver {
         let now = UnixMillis::now();
         let targets = targets_of(&config)?;
         let config = Arc::new(config);
-        let breakers: PerArm<Arc<Breaker>> = PerArm::default();
         let empty = Plane {
             config_epoch: 0,
             config: Arc::clone(&config),
             targets: targets.clone(),
-            breakers: breakers.clone(),
+            breakers: PerArm::default(),
+            limits: PerArm::default(),
             rollouts: Vec::new(),
         };
         let mut driver = Self {
@@ -54,8 +54,7 @@ impl Driver {
             config_error: None,
             config_epoch: 1,
             targets,
-            breakers,
-            breakers_told: PerArm::default(),
+            shared: Shared::new(&config),
             rollouts: Vec::new(),
             epochs: VecDeque::new(),
             planes: watch::Sender::new(Arc::new(empty)),
@@ -220,7 +219,7 @@ impl Driver {
         for key in &changes.restart_needed {
             tracing::warn!(key, "this change needs a restart; the running value stays");
         }
-        self.renew_breakers(&config);
+        self.shared.renew(&self.config, &config);
         self.config = Arc::new(config);
         self.targets = targets;
         self.config_loaded_at = now;

@@ -94,6 +94,12 @@ pub async fn attempt(
     };
     let injects_key = plane.rewrite.injects_key();
     let mut meter = Meter::start(call.worker, sample, injects_key, Some(ticket));
+    if let Some(limit) = &plane.limit {
+        match limit.enter().await {
+            Some(slot) => meter.hold(slot),
+            None => return over_limit(meter),
+        }
+    }
     let sent = send(call, plane, timeouts, &mut meter, upload).await;
     let (response, connection) = match sent {
         Ok(sent) => sent,
@@ -132,6 +138,13 @@ pub async fn attempt(
     } else {
         Tried::Answer(Response::from_parts(head, Answer::Live(Box::new(body))))
     }
+}
+
+fn over_limit(mut meter: Meter) -> Tried {
+    let outcome = Outcome::OverLimit;
+    meter.fail(outcome);
+    let answer = None;
+    Tried::Failed { outcome, answer }
 }
 
 /// Sends the request and waits for the answer's head.

@@ -50,6 +50,7 @@ pub const fn is_rescued(asked: Arm, outcome: Outcome) -> bool {
     match outcome {
         // Legacy is the measure of what a request may ask for.
         Outcome::Parity => matches!(asked, Arm::Canary),
+        Outcome::OverLimit => true,
         _ => outcome.may_fail_over(),
     }
 }
@@ -96,9 +97,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_failures_of_the_arm_itself_are_rescued() {
+    fn only_failures_of_the_arm_itself_and_what_it_has_no_room_for_are_rescued() {
         for outcome in Outcome::ALL {
-            let expected = outcome.is_error() || outcome == Outcome::RateLimited;
+            let is_full = matches!(outcome, Outcome::RateLimited | Outcome::OverLimit);
+            let expected = outcome.is_error() || is_full;
             assert_eq!(is_rescued(Arm::Canary, outcome), expected, "{outcome}");
             let by_canary = expected && outcome != Outcome::Parity;
             assert_eq!(is_rescued(Arm::Legacy, outcome), by_canary, "{outcome}");

@@ -18,6 +18,7 @@ use crate::clock::UnixMillis;
 use crate::config::{ArmConfig, Config, RolloutConfig};
 use crate::recorder::SampleSink;
 use crate::upstream::breaker::Breaker;
+use crate::upstream::limit::Limit;
 use crate::upstream::pool::Pool;
 use crate::upstream::target::Target;
 use crate::weights;
@@ -33,6 +34,8 @@ pub struct Plane {
     pub targets: PerArm<Target>,
     /// Whether to dial them; shared by all workers.
     pub breakers: PerArm<Arc<Breaker>>,
+    /// How many requests may be under way at them; shared by all workers.
+    pub limits: PerArm<Option<Arc<Limit>>>,
     /// One for each of `config.rollouts`, in the same order.
     pub rollouts: Vec<RolloutPlane>,
 }
@@ -64,6 +67,8 @@ pub struct WorkerPlane {
 pub struct ArmPlane {
     /// How requests are rewritten.
     pub rewrite: ArmRewrite,
+    /// How many requests may be under way, if that is limited; shared by all workers.
+    pub limit: Option<Arc<Limit>>,
     /// Open connections; kept over reloads that leave the address alone.
     pub pool: Rc<Pool>,
 }
@@ -116,6 +121,7 @@ impl WorkerPlane {
             };
             Ok::<_, String>(ArmPlane {
                 rewrite: ArmRewrite::new(config)?,
+                limit: plane.limits.get(which).clone(),
                 pool,
             })
         };

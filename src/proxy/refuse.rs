@@ -64,14 +64,15 @@ pub fn unanswered(dialect: Option<Dialect>, outcome: Outcome) -> Response<Answer
         | Outcome::TimeoutFirstByte
         | Outcome::TimeoutIdle
         | Outcome::TimeoutTotal => StatusCode::GATEWAY_TIMEOUT,
+        Outcome::OverLimit => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_GATEWAY,
     };
-    answer(
-        dialect,
-        status,
-        outcome.as_str(),
-        "the provider gave no answer",
-    )
+    let message = if outcome == Outcome::OverLimit {
+        "too many requests are under way; try again in a moment"
+    } else {
+        "the provider gave no answer"
+    };
+    answer(dialect, status, outcome.as_str(), message)
 }
 
 /// Checks what can be told from the head alone.

@@ -55,7 +55,7 @@ impl Tries<'_> {
         };
         let rescuer = rescuer.or_else(|| {
             let may = is_rescued(routed.arm, outcome);
-            may.then(|| self.rescuer()).flatten()
+            may.then(|| self.rescuer(outcome)).flatten()
         });
         match rescuer {
             Some(rescuer) => self.rescue(rescuer, outcome, answer).await,
@@ -70,7 +70,7 @@ impl Tries<'_> {
             Admission::Dial => false,
             Admission::Probe => true,
             Admission::TurnedAway(outcome) if routed.role == Role::Live => {
-                if let Some(rescuer) = self.rescuer() {
+                if let Some(rescuer) = self.rescuer(outcome) {
                     let sample = sample_of(call, routed, routed.arm, Some(self.facts));
                     Meter::start(call.worker, sample, false, None).fail(outcome);
                     let answer = None;
@@ -96,7 +96,12 @@ impl Tries<'_> {
         answer: Option<Response<Answer>>,
     ) -> Response<Answer> {
         let (call, arm) = (self.call, self.routed.arm.other());
-        let sample = self.further(arm, Role::Rescue, 2);
+        let role = if outcome == Outcome::OverLimit {
+            Role::Overflow
+        } else {
+            Role::Rescue
+        };
+        let sample = self.further(arm, role, 2);
         let (outcome, answer, by) = match self.try_on(sample, Hold::Errors, rescuer.is_probe).await
         {
             Tried::Answer(rescued) => return labelled(call, self.routed, arm, rescued),
@@ -173,7 +178,7 @@ impl Tries<'_> {
     }
 
     /// Takes the other arm for this request, with all that this costs; `None` if it may not answer.
-    fn rescuer(self) -> Option<Rescuer> {
+    fn rescuer(self, outcome: Outcome) -> Option<Rescuer> {
         if !self.other().may_answer() {
             return None;
         }
@@ -184,7 +189,9 @@ impl Tries<'_> {
             Admission::TurnedAway(_) => return None,
         };
         let mut budget = self.call.worker.budget.borrow_mut();
-        let is_paid = asked == Arm::Canary || budget.spend(UnixMillis::now());
+        // What legacy has no room for never reached it: no load is multiplied.
+        let is_free = asked == Arm::Canary || outcome == Outcome::OverLimit;
+        let is_paid = is_free || budget.spend(UnixMillis::now());
         is_paid.then_some(Rescuer { is_probe })
     }
 

@@ -114,7 +114,7 @@ impl Signal {
         }
         match outcome {
             Outcome::Reset => Self::HungUp,
-            Outcome::ClientGone | Outcome::Internal => Self::Silent,
+            Outcome::ClientGone | Outcome::OverLimit | Outcome::Internal => Self::Silent,
             _ => Self::Alive,
         }
     }

@@ -369,3 +369,79 @@ async fn an_exhausted_legacy_is_helped_out_by_a_canary_that_takes_part() {
     ];
     assert_eq!(told(&rows), expected);
 }
+
+const SLOW: &str = "fault-slow-head-300";
+
+#[tokio::test]
+async fn what_the_canary_has_no_room_for_goes_to_legacy_and_is_no_evidence() {
+    let rig = Rig::with(Setup {
+        canary: "max-concurrency = 2\nqueue = 1".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    rig.set_weight("default", 100).await;
+    let asked = ask(&format!("{SLOW}@canary"), true);
+    let answers = futures(6, || rig.post(CHAT, &asked)).await;
+    let by_canary = answers.iter().filter(|it| served_by(it) == "canary");
+    assert_eq!(by_canary.count(), 3, "two at once, and one that waited");
+    let all_told = |r: &Value| r["arms"]["canary"]["requests"] == 6;
+    let canary = rig.wait_rollout("default", all_told).await["arms"]["canary"].clone();
+    for (what, expected) in [("errors", 0), ("masked", 0), ("under_way", 0)] {
+        assert_eq!(canary[what], expected, "{what}: {canary}");
+    }
+    let rows = rig.finish().await.rows;
+    assert_eq!(count(&rows, "canary", "live", "over-limit"), 3);
+    assert_eq!(count(&rows, "legacy", "overflow", "ok"), 3);
+    assert_eq!(count(&rows, "canary", "live", "ok"), 3);
+}
+
+#[tokio::test]
+async fn what_legacy_has_no_room_for_goes_to_a_canary_that_takes_part_else_clients_come_again() {
+    for percent in [0, 1] {
+        let rig = Rig::with(Setup {
+            legacy: "max-concurrency = 1\nqueue = 0".to_owned(),
+            ..Setup::default()
+        })
+        .await;
+        rig.set_weight("default", percent).await;
+        let asked = ask(&format!("{SLOW}@legacy"), false);
+        let answers = futures(3, || rig.post(CHAT, &asked)).await;
+        let served = answers.iter().filter(|it| it.head.status == 200);
+        assert_eq!(served.count(), if percent == 0 { 1 } else { 3 });
+        for answer in answers.iter().filter(|it| it.head.status != 200) {
+            assert_eq!(answer.head.status, 503);
+            assert_eq!(answer.head.header("x-cutover-error"), Some("over-limit"));
+            assert_eq!(answer.head.header("retry-after"), Some("1"));
+            assert_eq!(answer.head.header("x-should-retry"), Some("true"));
+        }
+        // A slot comes back with the end of its answer.
+        assert_eq!(rig.post(CHAT, &ask("ok", true)).await.head.status, 200);
+        let rows = rig.finish().await.rows;
+        assert_eq!(count(&rows, "legacy", "live", "over-limit"), 2);
+        let taken = if percent == 0 { 0 } else { 2 };
+        assert_eq!(count(&rows, "canary", "overflow", "ok"), taken);
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_place_for_more_than_a_second() {
+    let rig = Rig::with(Setup {
+        canary: "max-concurrency = 1".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    rig.set_weight("default", 100).await;
+    let (long, quick) = (ask("fault-slow-head-1500@canary", false), ask("ok", false));
+    let (first, second) = tokio::join!(rig.post(CHAT, &long), async {
+        crate::harness::wait_until("the canary is busy", || rig.canary.requests().len() == 1).await;
+        rig.post(CHAT, &quick).await
+    });
+    assert_eq!(
+        (served_by(&first), served_by(&second)),
+        ("canary", "legacy")
+    );
+    let rows = rig.finish().await.rows;
+    let over = rows.iter().find(|row| row.outcome == "over-limit").unwrap();
+    assert!(over.latency_ms >= 1_000.0, "{over:?}");
+    assert_eq!(count(&rows, "legacy", "overflow", "ok"), 1);
+}

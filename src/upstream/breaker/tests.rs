@@ -49,7 +49,12 @@ fn one_answer_among_the_failures_begins_the_count_anew() {
 
 #[test]
 fn what_says_nothing_about_reaching_the_arm_neither_counts_nor_ends_a_row() {
-    for neither in [Outcome::ClientGone, Outcome::Internal, Outcome::Reset] {
+    for neither in [
+        Outcome::ClientGone,
+        Outcome::OverLimit,
+        Outcome::Internal,
+        Outcome::Reset,
+    ] {
         let breaker = Breaker::default();
         for _ in 0..100 {
             breaker.ended(false, neither, || 0);
