@@ -10,3 +10,4 @@ pub mod breaker;
 pub mod limit;
 pub mod pool;
 pub mod target;
+pub mod warm;

@@ -86,6 +86,7 @@ impl Rollout {
         let (publisher, reader) = weights::channel();
         let snapshot = stored.state.snapshot();
         publisher.publish(snapshot);
+        publisher.publish_active(stored.state.is_active());
         publisher.publish_constant_keys(&stored.constant_keys);
         Self {
             key,
@@ -237,6 +238,7 @@ impl Rollout {
 
     /// Publishes the weight of a state that holds. Evidence under another weight is another cell.
     pub(super) fn publish(&mut self, now: UnixMillis) {
+        self.publisher.publish_active(self.stored.state.is_active());
         let snapshot = self.stored.state.snapshot();
         if snapshot != self.reader.snapshot() {
             self.publisher.publish(snapshot);

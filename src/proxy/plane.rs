@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use super::assign;
 use super::budget::Budget;
 use super::rewrite::ArmRewrite;
-use crate::arm::{Arm, PerArm};
+use crate::arm::{Arm, PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::config::{ArmConfig, Config, RolloutConfig};
 use crate::recorder::SampleSink;
@@ -161,6 +161,15 @@ impl WorkerRollout {
             name,
             weights: rollout.weights.clone(),
         })
+    }
+
+    /// True if its next request may go to `arm`, so that a connection should be ready.
+    #[must_use]
+    pub fn keeps_warm(&self, arm: Arm) -> bool {
+        match arm {
+            Arm::Legacy => self.weights.snapshot().weight < Weight::FULL,
+            Arm::Canary => self.weights.is_active(),
+        }
     }
 }
 

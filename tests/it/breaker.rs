@@ -445,3 +445,27 @@ async fn nobody_waits_for_a_place_for_more_than_a_second() {
     assert!(over.latency_ms >= 1_000.0, "{over:?}");
     assert_eq!(count(&rows, "legacy", "overflow", "ok"), 1);
 }
+
+#[tokio::test]
+async fn both_arms_have_a_connection_ready_before_the_first_request_and_again_when_it_is_closed() {
+    let rig = legacy_only().await;
+    let mut before = [0, 0];
+    for _ in 0..2 {
+        let providers = [&rig.legacy, &rig.canary];
+        crate::harness::wait_until("both arms are connected to", || {
+            providers
+                .iter()
+                .zip(before)
+                .all(|(it, before)| it.connections() > before)
+        })
+        .await;
+        before = providers.map(|it| it.connections());
+        // What the provider closes is opened again.
+        rig.legacy.kill().await;
+        rig.canary.kill().await;
+        rig.legacy.revive().await;
+        rig.canary.revive().await;
+    }
+    rig.wait_rollout("default", |r| r["arms"]["legacy"]["breaker"] == "closed")
+        .await;
+}
