@@ -1,9 +1,10 @@
-//! Wall-clock time as a plain number, and the one place that reads it.
+//! Time as plain numbers, and the one place that reads the wall clock.
 //!
 //! Pure code receives [`UnixMillis`] as an argument, so tests and the simulator can hand it any time.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,13 @@ impl fmt::Display for UnixMillis {
         let time = UNIX_EPOCH + Duration::from_millis(millis);
         write!(f, "{}", humantime::format_rfc3339_millis(time))
     }
+}
+
+/// Milliseconds since some moment early in this process: never goes back, the same for all threads.
+#[must_use]
+pub fn monotonic_ms() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A length of time for people: `31m`, `2h 5m`, `3d 4h`, `850ms`; two units at most.

@@ -108,6 +108,17 @@ pub struct ArmConfig {
     pub prices: BTreeMap<String, Price>,
     /// Extra certificate authorities for `https://`, PEM.
     pub ca_file: Option<PathBuf>,
+    /// How many requests may be under way at once; `None`: any number.
+    pub concurrency: Option<Concurrency>,
+}
+
+/// A limit of requests under way at one arm, over all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Concurrency {
+    /// So many at once.
+    pub max: NonZeroUsize,
+    /// So many wait for their turn, for a second at most.
+    pub queue: usize,
 }
 
 /// Whose credential an arm sees.

@@ -35,6 +35,7 @@ mod pace;
 mod reload;
 mod restore;
 mod rollout;
+mod shared;
 pub mod status;
 mod traffic;
 
@@ -43,6 +44,7 @@ pub use operate::{Operated, Refusal, Request};
 use commit::Done;
 use operate::Reply;
 use rollout::{Rollout, Surroundings};
+use shared::Shared;
 use status::Status;
 
 /// The controller looks at least this often.
@@ -76,6 +78,7 @@ pub struct Driver {
     config_error: Option<String>,
     config_epoch: u32,
     targets: PerArm<Target>,
+    shared: Shared,
     /// In the order of the configuration.
     rollouts: Vec<Rollout>,
     /// Which rollout a sample of an epoch belongs to.
@@ -123,7 +126,10 @@ impl Driver {
                     wake_at = None;
                     self.look_at_all();
                 }
-                _ = tick.tick() => self.look_at_all(),
+                _ = tick.tick() => {
+                    self.shared.tell();
+                    self.look_at_all();
+                }
                 Some(request) = self.inputs.requests.recv() => self.answer(request),
                 Some(reloaded) = self.inputs.reloads.recv() => self.reload(reloaded),
                 Some(done) = self.commits.join_next() => {
@@ -140,6 +146,7 @@ impl Driver {
         Surroundings {
             now: UnixMillis::now(),
             store_healthy: self.health.borrow().healthy,
+            breakers: self.shared.phases(),
         }
     }
 
@@ -338,6 +345,8 @@ impl Driver {
             config_epoch: self.config_epoch,
             config: Arc::clone(&self.config),
             targets: self.targets.clone(),
+            breakers: self.shared.breakers.clone(),
+            limits: self.shared.limits.clone(),
             rollouts: self.rollouts.iter().map(Rollout::plane).collect(),
         }));
     }

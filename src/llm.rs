@@ -22,7 +22,7 @@ mod stream;
 mod usage;
 
 pub use error::{classify_status, error_body, error_event, with_clients_own_key};
-pub use limits::{RETRY_AFTER_MS_MAX, retry_after_ms};
+pub use limits::{RETRY_AFTER_MS_MAX, clamp_retry_after, retry_after_ms};
 pub use plain::{PlainFacts, read_plain};
 pub use price::cost_usd;
 pub use request::{PinReason, RequestFacts, read_request, replace_model};

@@ -9,10 +9,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use crate::clock::monotonic_ms;
 use crate::llm::{self, Dialect, StreamWatch};
 use crate::outcome::Outcome;
 use crate::proxy::plane::Worker;
 use crate::sample::{Sample, Usage};
+use crate::upstream::limit::Slot;
+use crate::upstream::pool::Pool;
 
 /// A plain answer larger than this is not read for usage and soft errors; it passes all the same.
 pub const PLAIN_MAX_BYTES: usize = 1024 * 1024;
@@ -28,6 +31,19 @@ pub struct Meter {
     /// The arm got a key of cutover's: a refused key is then its account's matter, not the client's.
     key_injected: bool,
     reported: bool,
+    /// Its place under the arm's limit, if that has one.
+    slot: Option<Slot>,
+    /// Whose breaker learns how it goes; `None` once that is told, or when nothing is dialled.
+    ticket: Option<Ticket>,
+}
+
+/// Leave to dial an arm: what its breaker wants to know in return.
+#[derive(Debug)]
+pub struct Ticket {
+    /// The arm's pool, with its breaker.
+    pub pool: Rc<Pool>,
+    /// The attempt is the one probe of an open breaker.
+    pub is_probe: bool,
 }
 
 /// How an answer's body is read.
@@ -55,7 +71,12 @@ struct Whole {
 impl Meter {
     /// Starts the clock of an attempt. `sample` holds all that is known before it is sent.
     #[must_use]
-    pub fn start(worker: &Rc<Worker>, sample: Sample, key_injected: bool) -> Self {
+    pub fn start(
+        worker: &Rc<Worker>,
+        sample: Sample,
+        key_injected: bool,
+        ticket: Option<Ticket>,
+    ) -> Self {
         Self {
             worker: Rc::clone(worker),
             sample,
@@ -63,7 +84,14 @@ impl Meter {
             watch: Watch::Blind(Outcome::Ok),
             key_injected,
             reported: false,
+            slot: None,
+            ticket,
         }
+    }
+
+    /// Holds a place under the arm's limit until the attempt ends.
+    pub fn hold(&mut self, slot: Slot) {
+        self.slot = Some(slot);
     }
 
     /// The connection is there and the request leaves now.
@@ -123,6 +151,9 @@ impl Meter {
                 stream.feed(chunk);
                 if self.sample.ttft_us.is_none() && stream.has_content() {
                     self.sample.ttft_us = Some(micros_since(self.sent_at));
+                    if let Some(ticket) = self.ticket.take() {
+                        ticket.pool.breaker().alive();
+                    }
                 }
             }
             Watch::Whole(whole) => {
@@ -217,6 +248,10 @@ impl Meter {
             return;
         }
         self.reported = true;
+        self.slot = None;
+        if let Some(Ticket { pool, is_probe }) = self.ticket.take() {
+            pool.breaker().ended(is_probe, outcome, monotonic_ms);
+        }
         let sample = Sample {
             outcome,
             latency_us: micros_since(self.sent_at),

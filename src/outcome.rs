@@ -47,6 +47,8 @@ pub enum Outcome {
     ClientError,
     /// The client went away before the answer was complete.
     ClientGone,
+    /// The arm's `max-concurrency` was reached: it was never asked.
+    OverLimit,
     /// cutover's own fault; never booked against an arm.
     Internal,
     /// Nothing of the above. Always worth an alarm.
@@ -75,7 +77,7 @@ pub enum Blame {
 
 impl Outcome {
     /// Every outcome, in the order of the documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Ok,
         Self::Connect,
         Self::Tls,
@@ -94,6 +96,7 @@ impl Outcome {
         Self::Parity,
         Self::ClientError,
         Self::ClientGone,
+        Self::OverLimit,
         Self::Internal,
         Self::Other,
     ];
@@ -120,6 +123,7 @@ impl Outcome {
             Self::Parity => "parity",
             Self::ClientError => "client-error",
             Self::ClientGone => "client-gone",
+            Self::OverLimit => "over-limit",
             Self::Internal => "internal",
             Self::Other => "other",
         }
@@ -154,7 +158,7 @@ impl Outcome {
             Self::Auth | Self::Quota => Blame::Account,
             Self::Parity => Blame::Parity,
             Self::ClientError | Self::ClientGone => Blame::Client,
-            Self::Internal => Blame::Cutover,
+            Self::OverLimit | Self::Internal => Blame::Cutover,
         }
     }
 
@@ -167,7 +171,7 @@ impl Outcome {
     /// True if the attempt says something about the arm at all, good or bad.
     #[must_use]
     pub const fn is_evidence(self) -> bool {
-        !matches!(self, Self::ClientGone | Self::Internal)
+        !matches!(self, Self::ClientGone | Self::OverLimit | Self::Internal)
     }
 
     /// True if another arm may answer the same request instead, as long as no content was sent.

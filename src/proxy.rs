@@ -5,7 +5,8 @@
 //! 3. `handle` reads an eligible body (bounded), and `assign` chooses the arm.
 //! 4. `attempt` sends it, rewritten by `rewrite`, and looks at what comes back before any content
 //!    reaches the client.
-//! 5. `failover` says whether the other arm may try instead.
+//! 5. `tries` asks `failover` whether the other arm, or the same one again, may give a better answer, and
+//!    pays for it from the worker's `budget`.
 //! 6. `answer` passes the answer on, chunk by chunk, metered; exactly one sample leaves per attempt.
 //!
 //! Everything here runs on one thread per worker and shares nothing mutable with other threads. It must
@@ -14,6 +15,7 @@
 pub mod answer;
 pub mod assign;
 pub mod attempt;
+pub mod budget;
 mod client_io;
 pub mod failover;
 pub mod handle;
@@ -23,3 +25,4 @@ mod read;
 pub mod refuse;
 pub mod rewrite;
 mod route;
+mod tries;

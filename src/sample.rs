@@ -16,6 +16,10 @@ pub enum Role {
     Live,
     /// The same request on the other arm after the first attempt failed.
     Rescue,
+    /// The same request on the same arm after the first attempt failed.
+    Retry,
+    /// The same request on the other arm because the first had reached its `max-concurrency`.
+    Overflow,
     /// A live request sent to a tripped canary to see whether it is back.
     Probe,
     /// The arm was forced by a header.
@@ -31,6 +35,8 @@ impl Role {
         match self {
             Self::Live => "live",
             Self::Rescue => "rescue",
+            Self::Retry => "retry",
+            Self::Overflow => "overflow",
             Self::Probe => "probe",
             Self::Override => "override",
             Self::Pinned => "pinned",
@@ -43,6 +49,8 @@ impl Role {
         [
             Self::Live,
             Self::Rescue,
+            Self::Retry,
+            Self::Overflow,
             Self::Probe,
             Self::Override,
             Self::Pinned,
@@ -102,7 +110,7 @@ pub struct Sample {
     pub stage: u16,
     /// What the attempt may be used for.
     pub role: Role,
-    /// 1 for the first attempt of a request, 2 for its rescue.
+    /// 1 for the first attempt of a request, 2 for its rescue, 2 and 3 for retries.
     pub attempt: u8,
     /// What became of it.
     pub outcome: Outcome,
@@ -117,7 +125,7 @@ pub struct Sample {
     pub streamed: bool,
     /// The answer reached its terminal marker or its full length.
     pub complete: bool,
-    /// The attempt's connection had served an earlier request.
+    /// The attempt's connection was open before: it had served an earlier request, or was kept warm.
     pub conn_reused: bool,
     /// The client's SDK marked the request as a retry of its own.
     pub client_retry: bool,
@@ -159,11 +167,15 @@ impl Sample {
         matches!(self.role, Role::Live) && !self.client_retry && self.outcome.is_evidence()
     }
 
-    /// True if this attempt gave the client the answer that the other arm had failed to give: the
-    /// other arm's failure was masked.
+    /// The arm whose failure this attempt made good, so that the client did not see it: the other one for
+    /// a rescue, its own for a retry.
     #[must_use]
-    pub const fn masks_a_failure(&self) -> bool {
-        matches!(self.role, Role::Rescue) && matches!(self.outcome, Outcome::Ok)
+    pub const fn masks_failure_of(&self) -> Option<Arm> {
+        match (self.role, self.outcome) {
+            (Role::Rescue, Outcome::Ok) => Some(self.arm.other()),
+            (Role::Retry, Outcome::Ok) => Some(self.arm),
+            _ => None,
+        }
     }
 }
 

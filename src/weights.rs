@@ -29,6 +29,8 @@ struct Slot {
     word: AtomicU64,
     /// A permit for one probe, taken by the first worker that has a request for it.
     probe: AtomicBool,
+    /// The rollout is under way: its canary may be asked soon.
+    active: AtomicBool,
     /// Hashes of constant keys; 0 is none.
     constant: [AtomicU64; CONSTANT_KEYS],
 }
@@ -65,6 +67,12 @@ impl Reader {
         }
     }
 
+    /// True while the rollout may send a request to its canary soon, whatever the weight is now.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.0.active.load(Ordering::Relaxed)
+    }
+
     /// True if most requests show this key, so that it tells no two of them apart and is no key.
     #[must_use]
     pub fn is_constant(&self, key_hash: u64) -> bool {
@@ -89,6 +97,11 @@ impl Publisher {
         if !snapshot.probing {
             self.0.probe.store(false, Ordering::Release);
         }
+    }
+
+    /// Says whether the rollout is under way.
+    pub fn publish_active(&self, active: bool) {
+        self.0.active.store(active, Ordering::Relaxed);
     }
 
     /// Names the keys that are none; of more than [`CONSTANT_KEYS`] the first ones. A request under way keeps

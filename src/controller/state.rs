@@ -159,6 +159,12 @@ impl State {
         self.attempt
     }
 
+    /// True while the canary may get requests without an operator or a cooldown in between.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        !matches!(self.phase, Phase::RolledBack { .. } | Phase::Stopped)
+    }
+
     /// What the data plane is to be told.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -60,8 +60,8 @@ impl Live {
 
     /// Counts a sample of this rollout. `cost_usd` is `None` when its model has no price.
     pub fn record(&mut self, sample: &Sample, cost_usd: Option<f64>, now: UnixMillis) {
-        if sample.masks_a_failure() {
-            self.totals.get_mut(sample.arm.other()).masked += 1;
+        if let Some(failed) = sample.masks_failure_of() {
+            self.totals.get_mut(failed).masked += 1;
         }
         if sample.role != Role::Live {
             return;

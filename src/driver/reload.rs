@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::live::Live;
 use super::restore::{Stored, next_id};
 use super::rollout::Rollout;
+use super::shared::Shared;
 use super::{Driver, Inputs};
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
@@ -42,6 +43,8 @@ impl Driver {
             config_epoch: 0,
             config: Arc::clone(&config),
             targets: targets.clone(),
+            breakers: PerArm::default(),
+            limits: PerArm::default(),
             rollouts: Vec::new(),
         };
         let mut driver = Self {
@@ -51,6 +54,7 @@ impl Driver {
             config_error: None,
             config_epoch: 1,
             targets,
+            shared: Shared::new(&config),
             rollouts: Vec::new(),
             epochs: VecDeque::new(),
             planes: watch::Sender::new(Arc::new(empty)),
@@ -215,6 +219,7 @@ impl Driver {
         for key in &changes.restart_needed {
             tracing::warn!(key, "this change needs a restart; the running value stays");
         }
+        self.shared.renew(&self.config, &config);
         self.config = Arc::new(config);
         self.targets = targets;
         self.config_loaded_at = now;

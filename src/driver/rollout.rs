@@ -21,6 +21,7 @@ use crate::outcome::{Blame, Outcome};
 use crate::proxy::plane::RolloutPlane;
 use crate::sample::{Role, Routing, Sample};
 use crate::store::{CellRow, DecisionRow, RolloutKey, RolloutRow};
+use crate::upstream::breaker::Phase;
 use crate::weights::{self, Publisher, Reader};
 
 /// Refusals of the injected key in a row that mean that the account is the cause.
@@ -34,6 +35,14 @@ const LOST_AFTER_MS: i64 = 60_000;
 pub(super) struct Surroundings {
     pub(super) now: UnixMillis,
     pub(super) store_healthy: bool,
+    pub(super) breakers: PerArm<Phase>,
+}
+
+impl Surroundings {
+    /// Nothing says that legacy can be reached.
+    fn legacy_breaker_open(self) -> bool {
+        self.breakers.legacy != Phase::Closed
+    }
 }
 
 /// One rollout.
@@ -79,6 +88,7 @@ impl Rollout {
         let (publisher, reader) = weights::channel();
         let snapshot = stored.state.snapshot();
         publisher.publish(snapshot);
+        publisher.publish_active(stored.state.is_active());
         publisher.publish_constant_keys(&stored.constant_keys);
         Self {
             key,
@@ -199,7 +209,7 @@ impl Rollout {
             open: self.evidence.open(),
             event,
             store_healthy: around.store_healthy,
-            legacy_breaker_open: false,
+            legacy_breaker_open: around.legacy_breaker_open(),
             incident: incident.as_deref(),
             canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
             requests_per_s: self.pace.per_s(around.now),
@@ -235,6 +245,7 @@ impl Rollout {
 
     /// Publishes the weight of a state that holds. Evidence under another weight is another cell.
     pub(super) fn publish(&mut self, now: UnixMillis) {
+        self.publisher.publish_active(self.stored.state.is_active());
         let snapshot = self.stored.state.snapshot();
         if snapshot != self.reader.snapshot() {
             self.publisher.publish(snapshot);
@@ -270,7 +281,7 @@ impl Rollout {
             open: self.evidence.open(),
             event: None,
             store_healthy: around.store_healthy,
-            legacy_breaker_open: false,
+            legacy_breaker_open: around.legacy_breaker_open(),
             incident: None,
             canary_rate_per_s: self.live.rate_per_s(Arm::Canary, around.now),
             requests_per_s: self.pace.per_s(around.now),

@@ -139,7 +139,7 @@ pub struct ArmStatus {
     pub error_rate: Option<f64>,
     /// Of `requests`, answered with 429.
     pub rate_limited: u64,
-    /// Failures that the other arm made good: no client saw them.
+    /// Failures that the other arm or a retry made good: no client saw them.
     pub masked: u64,
     /// Total times in the window.
     pub latency_ms: Percentiles,
@@ -149,8 +149,9 @@ pub struct ArmStatus {
     pub tokens: Tokens,
     /// Cost since the rollout id began, of the requests whose model has a price; `null` if none has.
     pub cost_usd: Option<f64>,
-    /// `null` until breakers exist in the data path.
-    pub breaker: Option<&'static str>,
+    /// `closed`: it is dialled; `open`: its connections fail and it is not; `half-open`: one request is its
+    /// probe, or will be.
+    pub breaker: &'static str,
 }
 
 /// Tokens in and out.
@@ -224,6 +225,7 @@ fn rollout_of(rollout: &Rollout, around: Surroundings) -> RolloutStatus {
         guards: view.guards.iter().map(guard_of).collect(),
         arms: PerArm::from_fn(|arm| ArmStatus {
             under_way: rollout.traffic.under_way.count(arm),
+            breaker: around.breakers.get(arm).as_str(),
             ..arm_of(&rollout.live, arm, around.now)
         }),
     }
@@ -262,7 +264,7 @@ fn arm_of(live: &Live, arm: Arm, now: UnixMillis) -> ArmStatus {
             output: totals.output_tokens,
         },
         cost_usd: priced.then_some(rounded(totals.cost_usd)),
-        breaker: None,
+        breaker: "closed",
     }
 }
 

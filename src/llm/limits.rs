@@ -3,7 +3,7 @@
 //! Pure. The answer is always capped: a relay that sends a day would hang every client for a day.
 #![deny(clippy::disallowed_methods)]
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::clock::UnixMillis;
 
@@ -28,6 +28,29 @@ pub fn retry_after_ms(headers: &HeaderMap, now: UnixMillis) -> Option<u64> {
         .or_else(|| plain_reset(headers, now))
         .or_else(|| cerebras_reset(headers))?;
     Some(clamp(wait_ms))
+}
+
+/// Shortens every wait above [`RETRY_AFTER_MS_MAX`] that the headers ask a client for. Others, and what
+/// cannot be read, stay byte for byte.
+pub fn clamp_retry_after(headers: &mut HeaderMap, now: UnixMillis) {
+    let longest_ms = 120_000.0;
+    for (name, longest) in [
+        ("retry-after", "120"),
+        ("retry-after-ms", "120000"),
+        ("x-ms-retry-after-ms", "120000"),
+    ] {
+        let Some(value) = text(headers, name) else {
+            continue;
+        };
+        let wait_ms = if name == "retry-after" {
+            seconds(value).or_else(|| until(http_date_ms(value)?, now))
+        } else {
+            number(value)
+        };
+        if wait_ms.is_some_and(|wait_ms| wait_ms > longest_ms) {
+            headers.insert(name, HeaderValue::from_static(longest));
+        }
+    }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -206,7 +229,7 @@ fn unix_ms(year: i64, month: i64, day: i64, clock: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
 
     use super::*;
 
@@ -259,6 +282,30 @@ mod tests {
             &[("x-ms-retry-after-ms", "20"), ("retry-after", "9")],
             Some(20),
         );
+    }
+
+    #[test]
+    fn only_waits_above_the_cap_are_shortened() {
+        let cases = [
+            ("retry-after", "120", "120"),
+            ("retry-after", "121", "120"),
+            ("retry-after", "86400", "120"),
+            ("retry-after", "soon", "soon"),
+            (
+                "retry-after",
+                "Sun, 23 Aug 2026 10:02:00 GMT",
+                "Sun, 23 Aug 2026 10:02:00 GMT",
+            ),
+            ("retry-after", "Mon, 24 Aug 2026 10:00:00 GMT", "120"),
+            ("retry-after-ms", "120000.5", "120000"),
+            ("x-ms-retry-after-ms", "7", "7"),
+        ];
+        for (name, value, expected) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            clamp_retry_after(&mut headers, NOW);
+            assert_eq!(headers.get(name).unwrap(), expected, "{name}: {value}");
+        }
     }
 
     #[test]

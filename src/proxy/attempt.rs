@@ -1,8 +1,7 @@
 //! One try of a request against one arm, up to the first content.
 //!
-//! With `hold`, everything before the first content is held back within [`HOLD_MAX_BYTES`] and
-//! [`HOLD_STREAM_FOR`], so that a failure can still be rescued by the other arm; without it the answer
-//! passes as it comes. Every try leaves exactly one sample, through its meter.
+//! With [`Hold::UntilContent`], everything before the first content is held back within [`HOLD_MAX_BYTES`]
+//! and [`HOLD_STREAM_FOR`], so that a failure can still be rescued by the other arm. Every try leaves exactly one sample, through its meter.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,10 +14,10 @@ use tokio::time::Instant;
 use super::answer::{Answer, BodyLimits, LiveBody};
 use super::plane::{ArmPlane, Worker, WorkerPlane};
 use super::rewrite::strip_answer;
-use crate::arm::Arm;
+use crate::clock::UnixMillis;
 use crate::config::Timeouts;
-use crate::llm::Dialect;
-use crate::meter::{self, Meter};
+use crate::llm::{self, Dialect};
+use crate::meter::{self, Meter, Ticket};
 use crate::outcome::Outcome;
 use crate::sample::Sample;
 use crate::upstream::body::{UploadBody, UploadState};
@@ -53,12 +52,23 @@ pub struct Upload {
     pub state: Rc<Cell<UploadState>>,
 }
 
+/// What of an answer is held back, so that somebody else may still give a better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing: it passes as it comes.
+    Nothing,
+    /// Answers whose status is an error: all others pass as they come.
+    Errors,
+    /// Everything before the first content.
+    UntilContent,
+}
+
 /// How an attempt came out, seen before any content reached the client.
 #[derive(Debug)]
 pub enum Tried {
     /// The answer to pass on.
     Answer(Response<Answer>),
-    /// It failed in a way that another arm may rescue.
+    /// It failed in a way that another try may make good.
     Failed {
         /// How.
         outcome: Outcome,
@@ -67,18 +77,29 @@ pub enum Tried {
     },
 }
 
-/// Tries the request on `arm`. `sample` holds what is known about the attempt beforehand.
+/// Makes the attempt that `sample` tells of beforehand. `is_probe`: the arm's breaker said so.
 pub async fn attempt(
     call: &Call<'_>,
-    arm: Arm,
     sample: Sample,
     upload: Upload,
-    hold: bool,
+    hold: Hold,
+    is_probe: bool,
 ) -> Tried {
-    let started_at = Instant::now();
+    let (started_at, arm) = (Instant::now(), sample.arm);
     let plane = call.plane.arms.get(arm);
     let timeouts = &call.plane.config.arms.get(arm).timeouts;
-    let mut meter = Meter::start(call.worker, sample, plane.rewrite.injects_key());
+    let ticket = Ticket {
+        pool: Rc::clone(&plane.pool),
+        is_probe,
+    };
+    let injects_key = plane.rewrite.injects_key();
+    let mut meter = Meter::start(call.worker, sample, injects_key, Some(ticket));
+    if let Some(limit) = &plane.limit {
+        match limit.enter().await {
+            Some(slot) => meter.hold(slot),
+            None => return over_limit(meter),
+        }
+    }
     let sent = send(call, plane, timeouts, &mut meter, upload).await;
     let (response, connection) = match sent {
         Ok(sent) => sent,
@@ -97,17 +118,33 @@ pub async fn attempt(
         choose_watch(&mut meter, call, &head);
     }
     strip_answer(&mut head.headers);
+    let is_error = head.status.is_client_error() || head.status.is_server_error();
+    if is_error {
+        llm::clamp_retry_after(&mut head.headers, UnixMillis::now());
+    }
     head.version = Version::HTTP_11;
     let limits = BodyLimits {
         idle: timeouts.idle,
         total_at: total_limit(timeouts, call.streamed).map(|total| started_at + total),
     };
     let body = LiveBody::new(incoming, connection, Rc::clone(&plane.pool), meter, limits);
-    if hold && is_readable {
+    let is_held = match hold {
+        Hold::Nothing => false,
+        Hold::Errors => is_error,
+        Hold::UntilContent => true,
+    };
+    if is_held && is_readable {
         hold_back(head, body).await
     } else {
         Tried::Answer(Response::from_parts(head, Answer::Live(Box::new(body))))
     }
+}
+
+fn over_limit(mut meter: Meter) -> Tried {
+    let outcome = Outcome::OverLimit;
+    meter.fail(outcome);
+    let answer = None;
+    Tried::Failed { outcome, answer }
 }
 
 /// Sends the request and waits for the answer's head.

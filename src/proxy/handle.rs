@@ -1,28 +1,24 @@
-//! One request from its head to the answer that is passed on: read, route, try, rescue.
+//! One request from its head to the answer that is passed on: read, routed, and handed to its tries.
 
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Version, request};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::answer::Answer;
-use super::attempt::{Call, Tried, Upload, attempt};
-use super::failover::{Failed, may_rescue};
+use super::attempt::{Call, Hold, Tried, Upload, attempt};
 use super::plane::{Worker, WorkerPlane};
 use super::read::{ReadBody, read_body};
 use super::refuse;
-use super::rewrite::{X_CUTOVER_ARM, X_CUTOVER_ROLLOUT};
 use super::route::{Routed, route};
-use crate::arm::Arm;
-use crate::clock::UnixMillis;
+use super::tries::{Tries, kept_upload, labelled, sample_of};
+use crate::clock::monotonic_ms;
 use crate::llm::{self, Dialect, RequestFacts};
-use crate::meter::clipped;
-use crate::outcome::Outcome;
-use crate::sample::{Role, Sample};
 use crate::upstream::body::{Upload as StreamedUpload, UploadBody, UploadState};
+use crate::upstream::breaker::Admission;
 
 /// Answers one request. Never fails: what goes wrong is an answer, or a body that breaks off.
 /// `broken` is set when a body breaks off that the client could not tell from a complete one.
@@ -102,61 +98,22 @@ async fn eligible(call: &Call<'_>, dialect: Dialect, body: &Bytes) -> Response<A
         streamed: facts.stream,
         ..*call
     };
-    let routed = route(call, dialect, &facts, body);
+    let routed = &route(call, dialect, &facts, body);
     let rollout = routed
         .rollout
         .and_then(|at| call.plane.config.rollouts.get(usize::from(at)));
-    let may_hold = rollout.is_some_and(|rollout| rollout.failover) && routed.arm == Arm::Canary;
-    if !may_hold {
+    let Some(rollout) = rollout else {
         let sent = call.plane.arms.get(routed.arm).rewrite.body(body, &facts);
-        return pinned(call, &routed, kept_upload(sent), Some(&facts)).await;
-    }
-    let first = try_on(call, &routed, routed.arm, body, &facts, true).await;
-    let (outcome, answer) = match first {
-        Tried::Answer(answer) => return labelled(call, &routed, routed.arm, answer),
-        Tried::Failed { outcome, answer } => (outcome, answer),
+        return pinned(call, routed, kept_upload(sent), Some(&facts)).await;
     };
-    let failed = Failed {
-        arm: routed.arm,
-        outcome,
-        enabled: true,
-        replayable: true,
-    };
-    if may_rescue(failed) {
-        let rescue = Routed {
-            role: Role::Rescue,
-            at: UnixMillis::now(),
-            ..routed
-        };
-        match try_on(call, &rescue, routed.arm.other(), body, &facts, false).await {
-            Tried::Answer(rescued) => {
-                return labelled(call, &routed, routed.arm.other(), rescued);
-            }
-            Tried::Failed { .. } => {}
-        }
-    }
-    let answer = answer.unwrap_or_else(|| refuse::unanswered(call.dialect, outcome));
-    labelled(call, &routed, routed.arm, answer)
-}
-
-async fn try_on(
-    call: &Call<'_>,
-    routed: &Routed,
-    arm: Arm,
-    body: &Bytes,
-    facts: &RequestFacts<'_>,
-    hold: bool,
-) -> Tried {
-    let upload = kept_upload(call.plane.arms.get(arm).rewrite.body(body, facts));
-    // Boxed, because the states of two attempts would double the size of every request.
-    Box::pin(attempt(
+    let tries = Tries {
         call,
-        arm,
-        sample_of(call, routed, arm, Some(facts)),
-        upload,
-        hold,
-    ))
-    .await
+        routed,
+        failover: rollout.failover,
+        body,
+        facts: &facts,
+    };
+    tries.answer().await
 }
 
 /// A request that has only one arm to go to: its answer passes as it comes.
@@ -168,7 +125,10 @@ async fn pinned(
 ) -> Response<Answer> {
     let state = Rc::clone(&upload.state);
     let sample = sample_of(call, routed, routed.arm, facts);
-    let answer = match attempt(call, routed.arm, sample, upload, false).await {
+    // Nobody else may answer it, so it is tried whatever the breaker says.
+    let breaker = call.plane.arms.get(routed.arm).pool.breaker();
+    let is_probe = breaker.admit(monotonic_ms) == Admission::Probe;
+    let answer = match attempt(call, sample, upload, Hold::Nothing, is_probe).await {
         Tried::Answer(answer) => answer,
         Tried::Failed { .. } if state.get() == UploadState::TooLarge => refuse::answer(
             call.dialect,
@@ -181,71 +141,6 @@ async fn pinned(
         }
     };
     labelled(call, routed, routed.arm, answer)
-}
-
-fn sample_of(
-    call: &Call<'_>,
-    routed: &Routed,
-    arm: Arm,
-    facts: Option<&RequestFacts<'_>>,
-) -> Sample {
-    let model = facts.and_then(|facts| facts.model.as_deref());
-    Sample {
-        started_at: routed.at,
-        rollout: routed.rollout,
-        config_epoch: call.plane.config_epoch,
-        arm,
-        assigned: routed.assigned,
-        weight: routed.weight,
-        stage: routed.stage,
-        role: routed.role,
-        attempt: if routed.role == Role::Rescue { 2 } else { 1 },
-        outcome: Outcome::Other,
-        status: 0,
-        latency_us: 0,
-        ttft_us: None,
-        streamed: call.streamed,
-        complete: false,
-        conn_reused: false,
-        client_retry: is_client_retry(call.parts),
-        model: model.map(|model| clipped(model, Sample::MODEL_MAX_BYTES)),
-        usage: None,
-        upstream_request_id: None,
-        key_hash: routed.key_hash,
-        body_hash: routed.body_hash,
-    }
-}
-
-/// The official SDKs count their own retries in this header, from 0.
-fn is_client_retry(parts: &request::Parts) -> bool {
-    let count = parts.headers.get("x-stainless-retry-count");
-    count.is_some_and(|count| count.as_bytes() != b"0")
-}
-
-fn labelled(
-    call: &Call<'_>,
-    routed: &Routed,
-    arm: Arm,
-    mut answer: Response<Answer>,
-) -> Response<Answer> {
-    if call.plane.config.proxy.response_headers {
-        let headers = answer.headers_mut();
-        headers.insert(X_CUTOVER_ARM, HeaderValue::from_static(arm.as_str()));
-        let rollout = routed
-            .rollout
-            .and_then(|at| call.plane.rollouts.get(usize::from(at)));
-        if let Some(rollout) = rollout {
-            headers.insert(X_CUTOVER_ROLLOUT, rollout.name.clone());
-        }
-    }
-    answer
-}
-
-fn kept_upload(body: Bytes) -> Upload {
-    Upload {
-        body: UploadBody::Kept(body),
-        state: Rc::new(Cell::new(UploadState::Sound)),
-    }
 }
 
 fn streamed_upload(

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::client_io::ClientIo;
 use super::handle::handle;
 use super::plane::{Plane, Worker, WorkerPlane};
+use crate::arm::Arm;
 use crate::recorder::{Recorder, SampleSink};
 use crate::upstream::pool::MAX_HEAD_BYTES;
 use crate::upstream::target::tune;
@@ -35,6 +36,8 @@ const MAX_HEADERS: usize = 128;
 /// Accepted connections that wait for their worker at most.
 const HAND_OVER: usize = 1_024;
 const ACCEPT_BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// How often it is looked whether each arm has a connection ready.
+const WARM_EVERY: Duration = Duration::from_secs(1);
 /// How often quiet upstream connections are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -233,6 +236,9 @@ async fn worker_main(mut inputs: WorkerInputs) {
     tokio::task::spawn_local(async move { worker.samples.flush_now_and_then().await });
     tokio::task::spawn_local(follow_planes(Rc::clone(&serving.worker), inputs.planes));
     tokio::task::spawn_local(sweep_pools(Rc::clone(&serving.worker)));
+    for arm in Arm::BOTH {
+        tokio::task::spawn_local(keep_warm(Rc::clone(&serving.worker), arm));
+    }
     loop {
         tokio::select! {
             accepted = inputs.accepted.recv() => match accepted {
@@ -328,6 +334,20 @@ async fn follow_planes(worker: Rc<Worker>, mut planes: watch::Receiver<Arc<Plane
             Ok(plane) => worker.replace_plane(plane),
             Err(error) => tracing::error!(error, "a new configuration cannot be served"),
         }
+    }
+}
+
+/// An arm that a rollout may send the next request to has a connection ready. One task per arm, so that
+/// one that does not answer holds up no other.
+async fn keep_warm(worker: Rc<Worker>, arm: Arm) {
+    while !worker.draining.get() {
+        let plane = worker.plane();
+        if plane.rollouts.iter().any(|rollout| rollout.keeps_warm(arm)) {
+            let limit = plane.config.arms.get(arm).timeouts.connect;
+            plane.arms.get(arm).pool.keep_warm(limit).await;
+        }
+        drop(plane);
+        tokio::time::sleep(WARM_EVERY).await;
     }
 }
 

@@ -11,10 +11,14 @@ use http::HeaderValue;
 use rand::rngs::SmallRng;
 
 use super::assign;
+use super::budget::Budget;
 use super::rewrite::ArmRewrite;
-use crate::arm::PerArm;
+use crate::arm::{Arm, PerArm, Weight};
+use crate::clock::UnixMillis;
 use crate::config::{ArmConfig, Config, RolloutConfig};
 use crate::recorder::SampleSink;
+use crate::upstream::breaker::Breaker;
+use crate::upstream::limit::Limit;
 use crate::upstream::pool::Pool;
 use crate::upstream::target::Target;
 use crate::weights;
@@ -28,6 +32,10 @@ pub struct Plane {
     pub config: Arc<Config>,
     /// Where the arms are.
     pub targets: PerArm<Target>,
+    /// Whether to dial them; shared by all workers.
+    pub breakers: PerArm<Arc<Breaker>>,
+    /// How many requests may be under way at them; shared by all workers.
+    pub limits: PerArm<Option<Arc<Limit>>>,
     /// One for each of `config.rollouts`, in the same order.
     pub rollouts: Vec<RolloutPlane>,
 }
@@ -59,6 +67,8 @@ pub struct WorkerPlane {
 pub struct ArmPlane {
     /// How requests are rewritten.
     pub rewrite: ArmRewrite,
+    /// How many requests may be under way, if that is limited; shared by all workers.
+    pub limit: Option<Arc<Limit>>,
     /// Open connections; kept over reloads that leave the address alone.
     pub pool: Rc<Pool>,
 }
@@ -82,6 +92,8 @@ pub struct Worker {
     pub samples: SampleSink,
     /// Draws for requests without a sticky key.
     pub rng: RefCell<SmallRng>,
+    /// How much more than its clients it may ask for.
+    pub budget: RefCell<Budget>,
     /// Set once the daemon shuts down.
     pub draining: Cell<bool>,
 }
@@ -92,29 +104,30 @@ impl WorkerPlane {
     /// # Errors
     /// If a value of the configuration cannot stand in a header.
     pub fn new(plane: &Plane, before: Option<&Self>) -> Result<Self, String> {
-        let arm = |config: &ArmConfig, target: &Target, before: Option<(&ArmConfig, &ArmPlane)>| {
+        let config = Config::clone(&plane.config);
+        let arm = |which: Arm| {
+            let config = config.arms.get(which);
+            let before = before.map(|b| (b.config.arms.get(which), b.arms.get(which)));
+            let breaker = plane.breakers.get(which);
             let pool = match before {
-                Some((old, arm)) if same_place(old, config) => Rc::clone(&arm.pool),
-                _ => Rc::new(Pool::new(target.clone())),
+                // A worker may miss a plane: an arm that went and came back has another breaker.
+                Some((old, arm)) if same_place(old, config) && arm.pool.is_watched_by(breaker) => {
+                    Rc::clone(&arm.pool)
+                }
+                _ => {
+                    let target = plane.targets.get(which).clone();
+                    Rc::new(Pool::new(target, Arc::clone(breaker)))
+                }
             };
             Ok::<_, String>(ArmPlane {
                 rewrite: ArmRewrite::new(config)?,
+                limit: plane.limits.get(which).clone(),
                 pool,
             })
         };
-        let config = Config::clone(&plane.config);
-        let old = |which: fn(&Self) -> (&ArmConfig, &ArmPlane)| before.map(which);
         let arms = PerArm {
-            legacy: arm(
-                &config.arms.legacy,
-                &plane.targets.legacy,
-                old(|b| (&b.config.arms.legacy, &b.arms.legacy)),
-            )?,
-            canary: arm(
-                &config.arms.canary,
-                &plane.targets.canary,
-                old(|b| (&b.config.arms.canary, &b.arms.canary)),
-            )?,
+            legacy: arm(Arm::Legacy)?,
+            canary: arm(Arm::Canary)?,
         };
         let rollouts = plane
             .rollouts
@@ -131,7 +144,9 @@ impl WorkerPlane {
     }
 }
 
-fn same_place(a: &ArmConfig, b: &ArmConfig) -> bool {
+/// True if connections to one serve the other as well: pools and breakers live on.
+#[must_use]
+pub fn same_place(a: &ArmConfig, b: &ArmConfig) -> bool {
     a.base_url.scheme == b.base_url.scheme
         && a.base_url.authority == b.base_url.authority
         && a.ca_file == b.ca_file
@@ -147,6 +162,15 @@ impl WorkerRollout {
             weights: rollout.weights.clone(),
         })
     }
+
+    /// True if its next request may go to `arm`, so that a connection should be ready.
+    #[must_use]
+    pub fn keeps_warm(&self, arm: Arm) -> bool {
+        match arm {
+            Arm::Legacy => self.weights.snapshot().weight < Weight::FULL,
+            Arm::Canary => self.weights.is_active(),
+        }
+    }
 }
 
 impl Worker {
@@ -157,6 +181,7 @@ impl Worker {
             plane: RefCell::new(Rc::new(plane)),
             samples,
             rng: RefCell::new(rand::make_rng()),
+            budget: RefCell::new(Budget::new(UnixMillis::now())),
             draining: Cell::new(false),
         }
     }

@@ -3,7 +3,7 @@
 //! What hyper lets through but a strict proxy must not: no or several `Host`, transfer codings that
 //! would be lost, tunnels. Every refusal is an error body in the client's dialect.
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -15,7 +15,18 @@ use crate::outcome::Outcome;
 /// Why cutover answered by itself.
 const X_CUTOVER_ERROR: HeaderName = HeaderName::from_static("x-cutover-error");
 
-/// An error answer of cutover's own.
+/// Whether the official SDKs try again by themselves; they obey it both ways.
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// True if an answer asks its reader not to try again.
+#[must_use]
+pub fn says_no_retry(headers: &HeaderMap) -> bool {
+    headers
+        .get(X_SHOULD_RETRY)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"false"))
+}
+
+/// An error answer of cutover's own. What may pass by itself says so, and when.
 #[must_use]
 pub fn answer(
     dialect: Option<Dialect>,
@@ -32,6 +43,16 @@ pub fn answer(
         HeaderValue::from_static("application/json"),
     );
     headers.insert(X_CUTOVER_ERROR, HeaderValue::from_static(kind));
+    let (should_retry, after) = match status {
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => ("true", Some("1")),
+        // The time was waited already.
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => ("true", None),
+        _ => ("false", None),
+    };
+    headers.insert(X_SHOULD_RETRY, HeaderValue::from_static(should_retry));
+    if let Some(after) = after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(after));
+    }
     response
 }
 
@@ -43,14 +64,15 @@ pub fn unanswered(dialect: Option<Dialect>, outcome: Outcome) -> Response<Answer
         | Outcome::TimeoutFirstByte
         | Outcome::TimeoutIdle
         | Outcome::TimeoutTotal => StatusCode::GATEWAY_TIMEOUT,
+        Outcome::OverLimit => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_GATEWAY,
     };
-    answer(
-        dialect,
-        status,
-        outcome.as_str(),
-        "the provider gave no answer",
-    )
+    let message = if outcome == Outcome::OverLimit {
+        "too many requests are under way; try again in a moment"
+    } else {
+        "the provider gave no answer"
+    };
+    answer(dialect, status, outcome.as_str(), message)
 }
 
 /// Checks what can be told from the head alone.

@@ -1,7 +1,7 @@
 //! Turns a batch of attempts into the counts that are added to the store: per slot, per arm, per bucket.
 //!
-//! Pure. Only live first attempts are counted, so that the counts say what clients met; a rescue shows
-//! as one masked failure of the arm that it made up for.
+//! Pure. Only live first attempts are counted, so that the counts say what clients met; a rescue or a
+//! retry shows as one masked failure of the arm that it made up for.
 #![deny(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub struct Totals {
     pub rejected: u64,
     /// Of these, given up by the client.
     pub client_gone: u64,
-    /// Failures of this arm that the other arm made good.
+    /// Failures of this arm that a rescue or a retry made good.
     pub masked: u64,
     /// Input tokens, cached ones included.
     pub input_tokens: u64,
@@ -117,9 +117,8 @@ impl Aggregates {
         let sample = &row.sample;
         let slot = sample.started_at.0.div_euclid(SLOT_MS) * SLOT_MS;
         let key_of = |arm| (slot, rollout.clone(), arm, sample.stage);
-        if sample.masks_a_failure() {
-            let failed = key_of(sample.arm.other());
-            self.slots.entry(failed).or_default().masked += 1;
+        if let Some(failed) = sample.masks_failure_of() {
+            self.slots.entry(key_of(failed)).or_default().masked += 1;
         }
         if sample.role != Role::Live || sample.attempt != 1 {
             return;

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
@@ -14,13 +15,18 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::body::UploadBody;
+use super::breaker::Breaker;
 use super::target::{ConnectError, Target};
+use super::warm::Warm;
+use crate::clock::monotonic_ms;
 use crate::outcome::Outcome;
 
 /// Idle connections kept at most.
 pub const MAX_IDLE: usize = 512;
 /// Providers close quiet connections after a minute or more; ours are gone before that.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(30);
+/// A connection that would be too old within this is replaced ahead.
+const WARM_FOR: Duration = Duration::from_secs(5);
 /// Old connections are replaced so that changes of DNS and load balancers take effect.
 const MAX_AGE: Duration = Duration::from_secs(600);
 /// How long an answer of the resolver serves.
@@ -32,7 +38,11 @@ pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Pool {
     target: Target,
+    breaker: Arc<Breaker>,
     idle: RefCell<Vec<Idle>>,
+    /// Counts connections that were handed to requests.
+    uses: Cell<u64>,
+    warm: Cell<Warm>,
     addresses: RefCell<Rc<[SocketAddr]>>,
     resolved_at: Cell<Option<Instant>>,
 }
@@ -57,7 +67,7 @@ impl Connection {
         &mut self.sender
     }
 
-    /// True if it served an earlier request.
+    /// True if it was idle before: it served an earlier request, or was opened ahead.
     #[must_use]
     pub const fn is_reused(&self) -> bool {
         self.reused
@@ -65,20 +75,36 @@ impl Connection {
 }
 
 impl Pool {
-    /// An empty pool.
+    /// An empty pool. The breaker is shared by the pools of all workers to this arm.
     #[must_use]
-    pub fn new(target: Target) -> Self {
+    pub fn new(target: Target, breaker: Arc<Breaker>) -> Self {
         Self {
             target,
+            breaker,
             idle: RefCell::default(),
+            uses: Cell::default(),
+            warm: Cell::default(),
             addresses: RefCell::new(Rc::from([])),
             resolved_at: Cell::new(None),
         }
     }
 
+    /// The arm's breaker.
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// True if this is the arm's breaker.
+    #[must_use]
+    pub fn is_watched_by(&self, breaker: &Arc<Breaker>) -> bool {
+        Arc::ptr_eq(&self.breaker, breaker)
+    }
+
     /// An idle connection that is still good, if there is one.
     #[must_use]
     pub fn reuse(&self, now: Instant) -> Option<Connection> {
+        self.uses.set(self.uses.get().wrapping_add(1));
         let mut idle = self.idle.borrow_mut();
         // Connections whose last answer is still being finished stay where they are.
         let mut from_top = idle.len();
@@ -137,6 +163,24 @@ impl Pool {
             opened_at: Instant::now(),
             reused: false,
         })
+    }
+
+    /// Opens one connection ahead if none is idle, within `limit`; not while the breaker is open.
+    pub async fn keep_warm(&self, limit: Duration) {
+        let now = Instant::now();
+        let is_ready = self.idle.borrow().iter().any(|idle| {
+            let soon = now.duration_since(idle.since) + WARM_FOR;
+            soon < MAX_IDLE_AGE && !idle.connection.sender.is_closed()
+        });
+        let mut warm = self.warm.get();
+        let wants_one = warm.wants_one(is_ready, self.uses.get(), monotonic_ms());
+        self.warm.set(warm);
+        if wants_one
+            && self.breaker.is_closed()
+            && let Ok(connection) = self.open(limit).await
+        {
+            self.put_back(connection);
+        }
     }
 
     /// Takes a connection back whose answer was read to its end.

@@ -340,13 +340,18 @@ async fn a_rollout_without_failover_passes_failures_on() {
     }
     let finished = rig.finish().await;
     assert!(finished.legacy.requests().is_empty());
-    assert!(
-        finished
-            .rows
-            .iter()
-            .all(|row| row.arm == "canary" && row.role == "live")
-    );
-    assert_eq!(finished.rows.len(), 4);
+    // Each is tried twice more where it is.
+    let found: Vec<_> = finished
+        .rows
+        .iter()
+        .map(|row| (row.arm.as_str(), row.role.as_str(), row.attempt))
+        .collect();
+    let each = [
+        ("canary", "live", 1),
+        ("canary", "retry", 2),
+        ("canary", "retry", 3),
+    ];
+    assert_eq!(found, each.repeat(4));
 }
 
 #[tokio::test]

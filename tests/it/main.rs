@@ -1,6 +1,8 @@
 //! Integration tests: one binary, one module per subject.
 
 #[cfg(test)]
+mod breaker;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod daemon;

@@ -389,7 +389,7 @@ async fn a_body_too_large_to_keep_is_streamed_through() {
     );
     client.send(head.as_bytes()).await.unwrap();
     client.send(&body[..1_000]).await.unwrap();
-    wait_until("legacy is connected to", || rig.legacy.connections() == 1).await;
+    wait_until("legacy is connected to", || rig.legacy.connections() > 0).await;
     client.send(&body[1_000..]).await.unwrap();
     let answer = client.answer().await.unwrap();
     assert_eq!((served_by(&answer), answer.end), ("legacy", End::Clean));

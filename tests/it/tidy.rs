@@ -58,7 +58,10 @@ fn pure_files_name_no_runtime_no_network_and_no_database() {
                 "src/outcome.rs",
                 "src/sketch.rs",
                 "src/proxy/assign.rs",
+                "src/proxy/budget.rs",
                 "src/proxy/failover.rs",
+                "src/upstream/breaker.rs",
+                "src/upstream/warm.rs",
             ]
             .contains(&path)
             || path == "src/config/change.rs"

@@ -151,6 +151,10 @@ fn arm_facts(facts: &mut Facts, path: &str, arm: &ArmConfig) {
         );
         facts.put(format!("{path}.prices.{model}"), shown);
     }
+    if let Some(limit) = &arm.concurrency {
+        facts.put(format!("{path}.max-concurrency"), limit.max);
+        facts.put(format!("{path}.queue"), limit.queue);
+    }
     if let Some(ca_file) = &arm.ca_file {
         facts.put(format!("{path}.ca-file"), ca_file.display());
     }

@@ -47,6 +47,12 @@ fn an_edit_costs_as_much_evidence_as_it_invalidates() {
         ("KEY_ONE", "KEY_TWO", Reset::Ledgers, false),
         ("\"n\"", "\"o\"", Reset::Ledgers, false),
         ("\"1s\"", "\"2s\"", Reset::Ledgers, false),
+        (
+            "timeouts",
+            "max-concurrency = 9\ntimeouts",
+            Reset::None,
+            false,
+        ),
         ("a.example.com", "c.example.com", Reset::Ledgers, false),
         ("b.example.com", "c.example.com", Reset::Rollout, false),
         ("b.example.com", "b.example.com/v1/", Reset::None, false),

@@ -4,13 +4,14 @@
 //! canary only when the file says so in words.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use http::uri::{Authority, Scheme};
 
 use super::super::raw::{Field, Place, Reader, Section, Wrong};
 use super::super::values::{BaseUrl, Price};
-use super::super::{ArmConfig, Credential, Timeouts};
+use super::super::{ArmConfig, Concurrency, Credential, Timeouts};
 use super::{defaults, leaf, secret};
 use crate::arm::{Arm, PerArm};
 
@@ -32,6 +33,7 @@ fn arm(reader: &mut Reader<'_>, arms: &Section<'_>, which: Arm) -> ArmConfig {
         timeouts: timeouts(reader, &section),
         prices: prices(reader, &section),
         ca_file: reader.read(&section, "ca-file", ca_file),
+        concurrency: concurrency(reader, &section),
     };
     if is_wrong {
         // It has one fault already; what is missing inside it is no news.
@@ -208,6 +210,21 @@ fn warn_order(reader: &mut Reader<'_>, place: &Place) {
         "first-byte is longer than total and can never be reached",
         "lower first-byte or raise total",
     );
+}
+
+fn concurrency(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Concurrency> {
+    let count = |least| {
+        move |field: &Field<'_>| {
+            let number = leaf::whole(field, least, defaults::CONCURRENCY_MOST)?;
+            Ok(usize::try_from(number).unwrap_or(usize::MAX))
+        }
+    };
+    let queue = reader.read(section, "queue", count(0));
+    let max = reader.read(section, "max-concurrency", count(1))?;
+    Some(Concurrency {
+        max: NonZeroUsize::new(max)?,
+        queue: queue.unwrap_or(defaults::QUEUE),
+    })
 }
 
 fn ca_file(field: &Field<'_>) -> Result<PathBuf, Wrong> {

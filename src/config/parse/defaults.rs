@@ -28,6 +28,11 @@ pub(super) const FIRST_BYTE_STREAM: Duration = Duration::from_secs(60);
 pub(super) const IDLE: Duration = Duration::from_secs(300);
 pub(super) const TOTAL_PLAIN: Duration = Duration::from_secs(600);
 
+/// Requests that wait for an arm with `max-concurrency`.
+pub(super) const QUEUE: usize = 64;
+/// Larger limits of concurrency are slips of the finger.
+pub(super) const CONCURRENCY_MOST: u64 = 1_000_000;
+
 pub(super) const ROLLOUT_NAME: &str = "default";
 pub(super) const WARM_UP_REQUESTS: u64 = 2_000;
 pub(super) const CONFIDENCE_PERCENT: f64 = 99.0;

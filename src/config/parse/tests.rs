@@ -137,7 +137,7 @@ fn the_example_shows_the_built_in_defaults() {
     let built_in = config(MINIMAL);
     assert_eq!(config(EXAMPLE), built_in);
     let (text, count) = with_defaults_written_out();
-    assert_eq!(count, 36, "{text}");
+    assert_eq!(count, 38, "{text}");
     assert_eq!(config(&text), built_in);
 }
 
@@ -160,7 +160,7 @@ fn every_further_key_of_the_example_does_something() {
         lines[index] = &line;
         assert_ne!(config(&lines.join("\n")), built_in, "{line}");
     }
-    assert_eq!(count, 14);
+    assert_eq!(count, 16);
 }
 
 #[test]

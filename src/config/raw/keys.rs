@@ -31,7 +31,14 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
     (
         "arms.*",
         &[
-            "base-url", "api-key", "models", "timeouts", "prices", "ca-file",
+            "base-url",
+            "api-key",
+            "models",
+            "timeouts",
+            "prices",
+            "ca-file",
+            "max-concurrency",
+            "queue",
         ],
     ),
     (

@@ -58,6 +58,7 @@ impl Scene {
         let around = Surroundings {
             now: self.now,
             store_healthy: true,
+            breakers: PerArm::default(),
         };
         let mut proposals = Vec::new();
         for effect in self.rollout.look(event, around).effects {

@@ -1,4 +1,4 @@
-//! Which fault a request asks for, and how it is played.
+//! Which fault a request asks for, and how it is played. See [`only_at_first`] for faults that pass.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -178,6 +178,7 @@ pub(super) async fn play(wire: &mut Wire, shared: &Shared, request: &Request) ->
     let model = body.get("model").and_then(Value::as_str);
     let word = request.header("x-fault").or(model).unwrap_or("ok");
     let api = Api::of(request);
+    let word = &only_at_first(word, shared);
     let (mut fault, mut draft) = match Fault::parse(word, &shared.name) {
         Ok(fault) => {
             let draft = draft(&fault, api, &shared.name, request);
@@ -221,6 +222,23 @@ pub(super) async fn play(wire: &mut Wire, shared: &Shared, request: &Request) ->
         written: 0,
     };
     delivery.deliver(draft, request.method == "HEAD").await
+}
+
+/// `fault-times-N-500`: the fault for the first N requests with this name, then none.
+fn only_at_first(word: &str, shared: &Shared) -> String {
+    let Some((times, fault)) = word
+        .strip_prefix("fault-times-")
+        .and_then(|rest| rest.split_once('-'))
+    else {
+        return word.to_owned();
+    };
+    let log = shared.log.lock().unwrap();
+    let seen = log.iter().filter(|request| request.json()["model"] == word);
+    if seen.count() <= times.parse().unwrap() {
+        format!("fault-{fault}")
+    } else {
+        "ok".to_owned()
+    }
 }
 
 fn draft(fault: &Fault, api: Api, provider: &str, request: &Request) -> Draft {
