@@ -66,6 +66,16 @@ fn said(error: impl Display) -> String {
     format!("the picture cannot be drawn: {error}")
 }
 
+fn day_label(day: &f64) -> String {
+    format!("{}d", short(day))
+}
+
+/// Without zeros that say nothing.
+fn short(value: &f64) -> String {
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 struct Plot<'a> {
     series: &'a Series,
     days: f64,
@@ -84,6 +94,20 @@ impl Plot<'_> {
         points.filter_map(move |(place, point)| Some((self.day(place), of(point)?)))
     }
 
+    /// The same in pieces that end where an arm had no requests: nothing is drawn where nothing was.
+    fn pieces(&self, of: impl Fn(&Point) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
+        let mut pieces: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
+        for (place, point) in self.series.points.iter().enumerate() {
+            match (of(point), pieces.last_mut()) {
+                (Some(value), Some(piece)) => piece.push((self.day(place), value)),
+                (None, Some(piece)) if !piece.is_empty() => pieces.push(Vec::new()),
+                _ => {}
+            }
+        }
+        pieces.retain(|piece| !piece.is_empty());
+        pieces
+    }
+
     /// The canary's share, with a mark for every trip, retreat and rollback.
     fn weight(&self, area: &Area<'_>, tally: &Tally) -> Result<(), String> {
         let mut chart = ChartBuilder::on(area)
@@ -99,6 +123,8 @@ impl Plot<'_> {
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
+            .x_label_formatter(&day_label)
+            .y_label_formatter(&short)
             .draw()
             .map_err(said)?;
         let mut before = 0.0;
@@ -144,12 +170,18 @@ impl Plot<'_> {
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
+            .x_label_formatter(&day_label)
+            .y_label_formatter(&short)
             .draw()
             .map_err(said)?;
         for arm in Arm::BOTH {
             let colour = *COLOURS.get(arm);
+            let pieces = self.pieces(move |point| metric(point.arms.get(arm)));
+            let lines = pieces
+                .into_iter()
+                .map(|piece| PathElement::new(piece, colour));
             chart
-                .draw_series(LineSeries::new(of(arm), &colour))
+                .draw_series(lines)
                 .map_err(said)?
                 .label(arm.as_str())
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
