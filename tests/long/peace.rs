@@ -1,10 +1,15 @@
 //! How seldom a canary is stopped that should not be, and one promoted that is no better than its limits.
 
+use cutover::arm::{PerArm, Weight};
 use cutover::clock::UnixMillis;
-use cutover::controller::DecisionKind;
+use cutover::controller::evidence::Cell;
+use cutover::controller::split::Assigned;
+use cutover::controller::{DecisionKind, Input, State, step};
 use cutover::simulate::shipped;
 use cutover::simulate::tally::Tally;
 use cutover::sketch::GROWTH;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::course::{DAY_MS, HOUR_MS, SEED, first, range, rules, runs, stay_at, which, with};
 
@@ -112,7 +117,10 @@ fn what_befalls_both_arms_is_no_harm() {
     let course = shipped::find("common-drift").unwrap();
     let ladder = runs(course, &rules(""), 50);
     let done = ladder.iter().filter(|tally| tally.complete_at_end).count();
-    println!("9: {done}/50 complete after 10 days of drift (seed {SEED})");
+    println!(
+        "9: {done}/50 complete after 10 days of drift, {}/50 stepped down meanwhile (seed {SEED})",
+        with(&ladder, DecisionKind::Retreat)
+    );
     assert_eq!(
         (
             which(&ladder, DecisionKind::Trip),
@@ -133,48 +141,42 @@ fn what_befalls_both_arms_is_no_harm() {
     }
 }
 
+/// Incidents that hit each arm by itself, equally often, for ten days without the fuse: few rollbacks. The fuse
+/// listens to the ledger without a cap; where its first trip is made final, the same incidents are many.
+fn incidents(incident: &str, what: &str) {
+    let course = format!(
+        "duration = \"10d\"\ntick = \"20s\"\n[traffic]\nrate = \"1000/min\"\n[[incident]]\n{incident}\n"
+    );
+    let share = |fuse: &str| {
+        let policy = format!("{}{fuse}\nmax-attempts = 1\n", stay_at("25%"));
+        which(&runs(&course, &rules(&policy), 60), DecisionKind::RollBack)
+    };
+    let uncapped = share("trip = { max-per-day = 1 }").len();
+    let capped = share("trip = \"off\"");
+    println!(
+        "12: {what}: {}/60 rolled back {capped:?}, {uncapped}/60 without the cap (seed {SEED})",
+        capped.len()
+    );
+    assert!(uncapped > 30, "{what}: too harmless to show anything");
+    assert!(capped.len() <= 3, "{what}: {capped:?}");
+}
+
 #[test]
 #[ignore = "takes minutes: make test-long"]
 fn independent_incidents_are_no_proof_and_would_be_without_the_cap() {
-    let cases = [
-        (
-            "2 min of 20% twice a day",
-            "every = \"12h\"\nfor = \"2m\"\nerror-rate = \"20%\"",
-        ),
-        (
-            "5 min of 50% every other day",
-            "every = \"2d\"\nfor = \"5m\"\nerror-rate = \"50%\"",
-        ),
-    ];
-    for (name, incident) in cases {
-        let course = format!(
-            "duration = \"10d\"\ntick = \"1m\"\n[traffic]\nrate = \"1000/min\"\n[[incident]]\n{incident}\n"
-        );
-        let capped = runs(
-            &course,
-            &rules(&format!(
-                "{}trip = \"off\"\nmax-attempts = 1\n",
-                stay_at("25%")
-            )),
-            100,
-        );
-        // The fuse listens to the ledger without a cap, and its first trip is made final here.
-        let fuse = "trip = { max-per-day = 1 }\nmax-attempts = 1\n";
-        let uncapped = runs(&course, &rules(&format!("{}{fuse}", stay_at("25%"))), 100);
-        let (few, many) = (
-            with(&capped, DecisionKind::RollBack),
-            with(&uncapped, DecisionKind::RollBack),
-        );
-        println!(
-            "12: {name}: {few}/100 rolled back {:?}, {many}/100 without the cap (seed {SEED})",
-            which(&capped, DecisionKind::RollBack)
-        );
-        assert!(
-            many > 50,
-            "{name}: the incidents are too harmless to show anything: {many}"
-        );
-        assert!(few <= 5, "{name}: {few}");
-    }
+    incidents(
+        "every = \"12h\"\nfor = \"2m\"\nerror-rate = \"20%\"",
+        "2 min of 20% twice a day",
+    );
+}
+
+#[test]
+#[ignore = "takes minutes: make test-long"]
+fn five_minutes_of_an_incident_are_no_proof() {
+    incidents(
+        "every = \"2d\"\nfor = \"5m\"\nerror-rate = \"50%\"",
+        "5 min of 50% every other day",
+    );
 }
 
 #[test]
@@ -198,4 +200,53 @@ fn clustered_errors_are_worth_less() {
         );
         assert!(down <= 4, "{:?}", which(&tallies, DecisionKind::RollBack));
     }
+}
+
+/// The divisor of evidence as the stored state holds it.
+fn phi(state: &State) -> f64 {
+    let value = serde_json::to_value(state).unwrap();
+    let numbers = value["tracks"][0]["fano"].as_str().unwrap().to_owned();
+    let mut numbers = numbers
+        .split(' ')
+        .map(|number| number.parse::<f64>().unwrap());
+    (numbers.next().unwrap() / numbers.next().unwrap()).clamp(1.0, 30.0)
+}
+
+#[test]
+#[ignore = "takes minutes: make test-long"]
+fn a_day_of_legacy_tells_how_errors_cluster() {
+    let policy = rules("warm-up = 1000000\n");
+    let found = range((0..50).map(|seed| {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut now = UnixMillis(0);
+        let mut state = State::new(&policy, "r".into(), now);
+        for _ in 0..1_440 {
+            let mut cell = Cell::open(now, Weight::ZERO, 0);
+            now = now.plus_millis(60_000);
+            cell.closed_at = now;
+            // 300 requests of which one in 200 fails, five failures at a time.
+            cell.arms.legacy.requests = 300;
+            cell.arms.legacy.errors = (0..300)
+                .map(|_| 5 * u64::from(rng.random_bool(0.001)))
+                .sum();
+            let open = Cell::open(now, Weight::ZERO, 0);
+            let closed = [cell];
+            let input = Input {
+                closed: &closed,
+                open: &open,
+                event: None,
+                store_healthy: true,
+                legacy_breaker_open: false,
+                incident: None,
+                canary_rate_per_s: 0.0,
+                requests_per_s: 5.0,
+                assigned: Assigned::default(),
+                overdue: PerArm::default(),
+            };
+            state = step(&policy, state, &input, now).state;
+        }
+        phi(&state)
+    }));
+    println!("13: phi {found:?} after a day (seeds 0 to 49)");
+    assert!((4.5..=5.5).contains(&found.mean), "{found:?}");
 }
