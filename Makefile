@@ -3,12 +3,16 @@ SHELL := /bin/bash
 VENV := .venv
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test demo bench lint packages sdk-venv clean
+.PHONY: test test-long demo bench lint packages sdk-venv clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv lint
 	CUTOVER_SDK_PYTHON=$(CURDIR)/$(VENV)/bin/python cargo test --quiet
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
+
+## make test-long: the statistical promises at their full size, some minutes
+test-long:
+	cargo test --config profile.test.opt-level=3 --test long -- --ignored --nocapture --test-threads=1
 
 lint:
 	cargo fmt --check

@@ -4,6 +4,7 @@ mod announce;
 mod playbooks;
 mod random;
 mod reflexes;
+mod scenarios;
 mod statistics;
 mod stories;
 mod world;

@@ -1,8 +1,9 @@
-//! Short stories: what happens, and what the controller does about it.
+//! Short stories that data cannot tell: what is shown, what a commit settles, what a decision says.
+//! The others are in `tests/scenarios`.
 
-use super::world::{DOWN, GOOD, World, defaults, one_stage, percent};
+use super::world::{World, defaults, one_stage, percent};
 use crate::controller::policy::GuardKind;
-use crate::controller::{Action, Command, DecisionKind, Effect, Event, Phase, Reset, State, adopt};
+use crate::controller::{Action, Command, DecisionKind, Effect, Event, Reset, adopt};
 
 const MIN: i64 = 60_000;
 const HOUR: i64 = 60 * MIN;
@@ -43,145 +44,6 @@ fn without_warm_up_the_first_stage_starts_at_once() {
         .find(|guard| guard.name == "latency-p99")
         .unwrap();
     assert_eq!(p99.verdict.as_str(), "no-data");
-}
-
-#[test]
-fn a_trip_keeps_the_stage_probes_and_resumes_it() {
-    let mut world = started("25%");
-    world.run(1_000, 10 * MIN);
-    world.canary = DOWN;
-    assert!(world.run_to(&[DecisionKind::Trip], 200, MIN));
-    let trip = world.log.last().unwrap();
-    assert_eq!(
-        (trip.weight_from, trip.weight_to),
-        (percent("25%"), percent("0%"))
-    );
-    let line = trip.log_line("default", Some(4712));
-    assert!(
-        line.starts_with("trip rollout=default 25% -> 0% (stage kept) · errors "),
-        "{line}"
-    );
-    assert!(line.contains(" · retry "), "{line}");
-    assert_eq!(world.view().state, "tripped");
-    // The first probe fails and doubles the cooldown, then the canary is back.
-    assert!(world.run_to(&[DecisionKind::ProbeFailed], 1_000, 6 * MIN));
-    world.canary = GOOD;
-    assert!(!world.run_to(&[DecisionKind::Resume], 1_000, 9 * MIN));
-    assert!(
-        world.run_to(&[DecisionKind::Resume], 1_000, 3 * MIN),
-        "{:?}",
-        world.log
-    );
-    assert_eq!(world.state().weight(), percent("25%"));
-    assert!(!world.run_to(&[DecisionKind::Trip, DecisionKind::RollBack], 1_000, HOUR));
-}
-
-#[test]
-fn the_third_trip_in_a_day_is_a_rollback_and_attempts_run_out() {
-    let mut world = started("25%");
-    world.policy.max_attempts = 2;
-    for round in 1..=3 {
-        world.run(1_000, 2 * MIN);
-        world.canary = DOWN;
-        assert!(world.run_to(&[DecisionKind::Trip, DecisionKind::RollBack], 200, MIN));
-        world.canary = GOOD;
-        if round < 3 {
-            assert_eq!(
-                world.log.last().unwrap().kind,
-                DecisionKind::Trip,
-                "round {round}"
-            );
-            assert!(world.run_to(&[DecisionKind::Resume], 1_000, 10 * MIN));
-        }
-    }
-    assert_eq!(world.log.last().unwrap().kind, DecisionKind::RollBack);
-    assert_eq!(world.view().state, "rolled-back");
-    assert!(!world.run_to(&[DecisionKind::Retry], 1_000, 14 * MIN));
-    assert!(world.run_to(&[DecisionKind::Retry], 1_000, 2 * MIN));
-    assert_eq!(world.state().attempt(), 2);
-    world.policy.trip = None;
-    world.canary = DOWN;
-    assert!(world.run_to(&[DecisionKind::RollBack], 1_000, 10 * MIN));
-    world.canary = GOOD;
-    assert!(!world.run_to(&[DecisionKind::Retry], 10_000, 24 * HOUR));
-    world.operator(Action::Retry);
-    assert_eq!(world.state().weight(), percent("25%"));
-}
-
-#[test]
-fn an_operators_hold_stops_increases_but_not_the_fuse() {
-    let mut policy = defaults();
-    policy.stages.remove(0);
-    let mut world = World::new(policy, 4);
-    world.run(10_000, 10 * MIN);
-    world.operator(Action::Hold);
-    assert_eq!(world.view().state, "held");
-    assert!(!world.run_to(&[DecisionKind::Promote], 10_000, 8 * HOUR));
-    world.operator(Action::Hold);
-    assert!(world.refusal.is_some());
-    world.canary = DOWN;
-    assert!(world.run_to(&[DecisionKind::Trip], 1_000, MIN));
-    world.canary = GOOD;
-    assert!(
-        !world.run_to(&[DecisionKind::Resume], 10_000, HOUR),
-        "held, so it stays at 0%"
-    );
-    world.operator(Action::Resume);
-    assert_eq!(world.state().weight(), percent("5%"));
-    assert!(world.run_to(&[DecisionKind::Promote], 10_000, 48 * HOUR));
-}
-
-#[test]
-fn operators_may_set_promote_and_roll_back_at_any_time() {
-    let mut world = World::new(defaults(), 4);
-    world.operator(Action::Retry);
-    assert!(world.refusal.is_some());
-    world.operator(Action::SetWeight(percent("30%")));
-    assert_eq!(
-        (world.state().weight(), world.state().stage()),
-        (percent("30%"), 2)
-    );
-    world.operator(Action::Promote);
-    assert_eq!(
-        (world.state().weight(), world.state().stage()),
-        (percent("50%"), 3)
-    );
-    world.operator(Action::SetWeight(percent("0%")));
-    assert!(!world.run_to(&[DecisionKind::Promote], 10_000, 3 * HOUR));
-    world.operator(Action::Rollback);
-    assert_eq!(*world.state().phase(), Phase::RolledBack { until: None });
-    assert!(!world.run_to(&[DecisionKind::Retry], 10_000, 3 * HOUR));
-    world.operator(Action::Resume);
-    assert_eq!(
-        (world.state().weight(), world.state().attempt()),
-        (percent("1%"), 2)
-    );
-    use DecisionKind::{Promote, Resume, RollBack, SetWeight};
-    assert_eq!(
-        world.kinds(),
-        [SetWeight, Promote, SetWeight, RollBack, Resume]
-    );
-}
-
-#[test]
-fn nothing_goes_up_while_the_store_fails_but_harm_still_acts() {
-    let mut world = World::new(defaults(), 4);
-    world.store_healthy = false;
-    world.run(10_000, HOUR);
-    assert!(world.log.is_empty());
-    assert_eq!(
-        world.view().reason,
-        "the store is failing; weights are frozen"
-    );
-    world.operator(Action::Promote);
-    assert!(world.refusal.is_some());
-    world.store_healthy = true;
-    world.tick(10_000);
-    assert_eq!(world.kinds(), [DecisionKind::Start]);
-    world.operator(Action::SetWeight(percent("25%")));
-    world.store_healthy = false;
-    world.canary = DOWN;
-    assert!(world.run_to(&[DecisionKind::Trip], 200, MIN));
 }
 
 #[test]
@@ -240,21 +102,6 @@ fn a_raise_holds_only_once_it_is_committed() {
 }
 
 #[test]
-fn a_gate_waits_for_the_operator() {
-    let mut policy = defaults();
-    policy.stages.remove(0);
-    policy.stages[0].approve = true;
-    let mut world = World::new(policy, 4);
-    assert!(world.run_to(&[DecisionKind::Hold], 10_000, 48 * HOUR));
-    assert_eq!(world.view().state, "held");
-    world.run(10_000, 2 * HOUR);
-    assert_eq!(world.kinds(), [DecisionKind::Start, DecisionKind::Hold]);
-    world.operator(Action::Promote);
-    assert_eq!(world.state().weight(), percent("25%"));
-    assert_eq!(world.view().state, "running");
-}
-
-#[test]
 fn a_promotion_tells_its_evidence() {
     let mut policy = defaults();
     policy.stages.remove(0);
@@ -278,59 +125,6 @@ fn a_promotion_tells_its_evidence() {
         rest = &rest[at + part.len()..];
     }
     assert!(promote.evidence.evidence >= promote.evidence.needed);
-}
-
-#[test]
-fn a_clock_that_went_back_restarts_the_dwell() {
-    let mut world = started("25%");
-    world.run(10_000, HOUR);
-    let before = world.now;
-    world.now = world.now.plus_millis(-30 * MIN);
-    world.look(None);
-    assert_eq!(world.alerts, ["clock"]);
-    world.tick(10_000);
-    assert_eq!(world.alerts, ["clock"], "told once");
-    assert!(world.view().stage.since < before);
-    world.canary = DOWN;
-    assert!(
-        world.run_to(&[DecisionKind::Trip], 200, MIN),
-        "the fuse still works"
-    );
-}
-
-#[test]
-fn a_ledger_without_a_number_holds_and_alerts() {
-    let mut world = started("25%");
-    let text = serde_json::to_string(world.state()).unwrap();
-    let broken = text.replacen("\"promote\":\"-", "\"promote\":\"NaN -", 1);
-    let broken = {
-        // Five numbers stay five: the first became two, so the last goes.
-        let at = broken.find("NaN -").unwrap();
-        let end = at + broken[at..].find('"').unwrap();
-        let last = broken[..end].rfind(' ').unwrap();
-        format!("{}{}", &broken[..last], &broken[end..])
-    };
-    world.state = Some(serde_json::from_str::<State>(&broken).unwrap());
-    world.look(None);
-    assert_eq!(world.log.last().unwrap().kind, DecisionKind::Hold);
-    assert_eq!(world.alerts, ["evidence"]);
-    world.tick(10_000);
-    assert_eq!(world.alerts, ["evidence"]);
-    assert_eq!(world.view().state, "held");
-}
-
-#[test]
-fn a_refused_key_waits_for_a_new_one() {
-    let mut world = started("25%");
-    world.look(Some(Event::AccountFailure { why: "401".into() }));
-    assert_eq!(world.log.last().unwrap().kind, DecisionKind::Trip);
-    world.run(10_000, 3 * HOUR);
-    assert_eq!(world.view().state, "tripped");
-    let policy = world.policy.clone();
-    let state = world.state.take().unwrap();
-    let adopted = adopt(&policy, &policy, state, &Reset::Ledgers, world.now);
-    world.state = Some(adopted.state);
-    assert!(world.run_to(&[DecisionKind::Resume], 1_000, 2 * MIN));
 }
 
 #[test]
@@ -401,4 +195,20 @@ fn ceilings_alone_prove_health_when_no_other_limit_is_set() {
     policy.guards[0].relative = None;
     let mut world = World::new(policy, 4);
     assert!(world.run_to(&[DecisionKind::Promote], 10_000, 8 * HOUR));
+}
+
+#[test]
+fn a_failing_store_and_a_clock_that_went_back_are_seen_in_the_view() {
+    let mut world = started("25%");
+    world.store_healthy = false;
+    world.tick(10_000);
+    let reason = world.view().reason;
+    assert_eq!(reason, "the store is failing; weights are frozen");
+    world.store_healthy = true;
+    world.run(10_000, HOUR);
+    let before = world.now;
+    world.now = world.now.plus_millis(-30 * MIN);
+    world.look(None);
+    assert_eq!(world.view().stage.since, world.now);
+    assert!(world.now < before);
 }
