@@ -22,9 +22,10 @@ lint:
 demo:
 	cargo run --release -- demo
 
-## make bench: CPU per request and per chunk against nginx and HAProxy
+## make bench: time of a look; CPU per request and per chunk against nginx and HAProxy
 bench: bench-packages
 	cargo build --release
+	cargo bench --bench controller
 	cargo bench --bench proxy
 
 # What the tests need beside the Rust toolchain. Packages that are there already cost nothing.
