@@ -52,6 +52,8 @@ pub struct ProxyConfig {
     pub allow_override: bool,
     /// Name arm and rollout in response headers.
     pub response_headers: bool,
+    /// End a stream that was cut short after content with an error event of cutover's own.
+    pub truncation_event: bool,
     /// Serve an injected key to everybody who can reach the listener.
     pub danger_open_relay: bool,
     /// Data-plane threads, `0` in the file already resolved. Changes need a restart.

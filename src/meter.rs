@@ -187,6 +187,15 @@ impl Meter {
         matches!(&self.watch, Watch::Stream(stream) if stream.error().is_some())
     }
 
+    /// True if a stream that has shown content has given neither its last word nor an error.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        let Watch::Stream(stream) = &self.watch else {
+            return false;
+        };
+        self.has_content() && !stream.is_terminated() && stream.error().is_none()
+    }
+
     /// The body ended as HTTP wants it. Leaves the sample and tells the outcome.
     pub fn end(&mut self) -> Outcome {
         let outcome = match &mut self.watch {

@@ -1,7 +1,9 @@
 //! The answer's body on its way to the client: passed chunk by chunk, metered, within time limits.
 //!
 //! An upstream that breaks off becomes an error of this body, which makes hyper break the client's
-//! connection: a truncated answer never looks complete (invariant 6).
+//! connection: a truncated answer never looks complete (invariant 6). Where a stream ends well by its
+//! framing but lacks its last event, or fell silent, an error event says so: SDKs take a mere
+//! end for success.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -17,6 +19,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use crate::llm::{self, Dialect};
 use crate::meter::Meter;
 use crate::outcome::Outcome;
 use crate::upstream::pool::{Connection, Pool};
@@ -41,11 +44,22 @@ pub struct LiveBody {
     pool: Rc<Pool>,
     meter: Meter,
     limits: BodyLimits,
+    /// Set if more or less than the arm's bytes may be passed on.
+    edit: Option<Edit>,
+    /// What follows the arm's last chunk.
+    last: Option<Bytes>,
     last_chunk_at: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     ended: Option<Outcome>,
     /// Set when the body breaks off, if somebody has to know.
     broken: Option<Rc<Cell<bool>>>,
+}
+
+/// What may be done to a body on its way. Its length is then not known beforehand.
+#[derive(Debug)]
+pub struct Edit {
+    /// A stream that is cut short ends with an error event of this dialect.
+    pub truncation: Option<Dialect>,
 }
 
 /// Time limits of a body.
@@ -84,6 +98,7 @@ impl LiveBody {
         pool: Rc<Pool>,
         meter: Meter,
         limits: BodyLimits,
+        edit: Option<Edit>,
     ) -> Self {
         let mut body = Self {
             held: VecDeque::new(),
@@ -92,6 +107,8 @@ impl LiveBody {
             pool,
             meter,
             limits,
+            edit,
+            last: None,
             last_chunk_at: Instant::now(),
             timer: None,
             ended: None,
@@ -152,22 +169,25 @@ impl LiveBody {
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Outcome>>> {
-        if self.ended.is_some() {
-            return Poll::Ready(None);
-        }
         loop {
+            if self.ended.is_some() {
+                return Poll::Ready(self.last.take().map(Ok));
+            }
             let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     let outcome = ready!(self.poll_limits(cx));
+                    if outcome == Outcome::TimeoutIdle
+                        && let Some(event) = self.truncation_event("fell silent")
+                    {
+                        self.cut(outcome);
+                        return Poll::Ready(Some(Ok(event)));
+                    }
                     return Poll::Ready(Some(Err(self.break_off(outcome))));
                 }
             };
             match frame {
-                None => {
-                    self.end();
-                    return Poll::Ready(None);
-                }
+                None => self.end(),
                 Some(Err(_)) => {
                     let outcome = self.meter.broke();
                     return Poll::Ready(Some(Err(self.break_off(outcome))));
@@ -209,16 +229,34 @@ impl LiveBody {
     }
 
     fn end(&mut self) {
-        self.ended = Some(self.meter.end());
+        let outcome = self.meter.end();
+        self.ended = Some(outcome);
+        if outcome == Outcome::Truncated {
+            self.last = self.truncation_event("ended");
+        }
         if let Some(connection) = self.connection.take() {
             self.pool.put_back(connection);
         }
     }
 
-    fn break_off(&mut self, outcome: Outcome) -> Outcome {
+    /// The event that tells the client that its stream is no whole answer, if one has to.
+    fn truncation_event(&self, what: &str) -> Option<Bytes> {
+        let dialect = self.edit.as_ref()?.truncation?;
+        self.meter.is_cut_short().then(|| {
+            let message = format!("the provider's stream {what} before the answer was complete");
+            llm::error_event(dialect, &message)
+        })
+    }
+
+    /// Hangs up on the arm.
+    fn cut(&mut self, outcome: Outcome) {
         self.meter.fail(outcome);
         self.ended = Some(outcome);
         self.connection = None;
+    }
+
+    fn break_off(&mut self, outcome: Outcome) -> Outcome {
+        self.cut(outcome);
         if let Some(broken) = &self.broken {
             broken.set(true);
         }
@@ -226,7 +264,7 @@ impl LiveBody {
     }
 
     fn is_over(&self) -> bool {
-        self.held.is_empty() && self.ended.is_some()
+        self.held.is_empty() && self.last.is_none() && self.ended.is_some()
     }
 }
 
@@ -262,8 +300,10 @@ impl Body for Answer {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Live(body) if body.ended.is_some() => {
-                SizeHint::with_exact(body.held_bytes() as u64)
+                let last = body.last.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact((body.held_bytes() + last) as u64)
             }
+            Self::Live(body) if body.edit.is_some() => SizeHint::default(),
             Self::Live(body) => body
                 .incoming
                 .size_hint()

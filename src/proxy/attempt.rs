@@ -11,7 +11,7 @@ use http::{Method, Request, Response, Version, header, request, response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::answer::{Answer, BodyLimits, LiveBody};
+use super::answer::{Answer, BodyLimits, Edit, LiveBody};
 use super::plane::{ArmPlane, Worker, WorkerPlane};
 use super::rewrite::strip_answer;
 use crate::clock::UnixMillis;
@@ -127,7 +127,12 @@ pub async fn attempt(
         idle: timeouts.idle,
         total_at: total_limit(timeouts, call.streamed).map(|total| started_at + total),
     };
-    let body = LiveBody::new(incoming, connection, Rc::clone(&plane.pool), meter, limits);
+    let edit = choose_edit(call, &meter);
+    if edit.is_some() {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    let pool = Rc::clone(&plane.pool);
+    let body = LiveBody::new(incoming, connection, pool, meter, limits, edit);
     let is_held = match hold {
         Hold::Nothing => false,
         Hold::Errors => is_error,
@@ -265,6 +270,13 @@ fn choose_watch(meter: &mut Meter, call: &Call<'_>, head: &response::Parts) {
     } else {
         meter.watch_plain(dialect, content_type);
     }
+}
+
+/// What may have to be done to the body, judging by its head.
+fn choose_edit(call: &Call<'_>, meter: &Meter) -> Option<Edit> {
+    let is_told = call.plane.config.proxy.truncation_event && meter.is_stream();
+    let truncation = call.dialect.filter(|_| is_told);
+    truncation.is_some().then_some(Edit { truncation })
 }
 
 /// True if the arm compressed the answer although it was asked not to. It then passes unread: that it

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::client::End;
-use crate::harness::{CHAT, MESSAGES, RESPONSES, Rig, ask, exchange, served_by, wait_until};
+use crate::client::{Answer, End, post};
+use crate::harness::{CHAT, MESSAGES, RESPONSES, Rig, Setup, ask, exchange, served_by, wait_until};
 
 #[tokio::test]
 async fn the_first_token_is_content_and_not_the_start_of_the_stream() {
@@ -95,6 +95,72 @@ async fn a_stream_without_its_end_is_booked_as_truncated() {
         );
     }
     assert!(finished.legacy.requests().is_empty());
+}
+
+/// The last event of an answer: its name, and its data.
+fn last_event(answer: &Answer) -> (Option<String>, serde_json::Value) {
+    let text = answer.text();
+    let event = text.trim_end().rsplit("\n\n").next().unwrap();
+    let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+    let data = serde_json::from_str(field("data: ").unwrap()).unwrap();
+    (field("event: ").map(str::to_owned), data)
+}
+
+#[tokio::test]
+async fn a_stream_cut_short_ends_with_an_error_event_in_its_dialect() {
+    let rig = Rig::with(Setup {
+        canary: "timeouts = { idle = \"300ms\" }".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    rig.set_weight("default", 100).await;
+    for path in [CHAT, "/v1/completions", MESSAGES, RESPONSES] {
+        for fault in ["no-done", "end-at-1500", "stall-after-1500"] {
+            let ask = ask(&format!("fault-{fault}@canary"), true);
+            let answer = rig.post(path, &ask).await;
+            let what = format!("{path} {fault}: {}", answer.text());
+            assert_eq!((answer.end, served_by(&answer)), (End::Clean, "canary"));
+            assert_eq!(answer.head.header("content-length"), None, "{what}");
+            let (name, event) = last_event(&answer);
+            assert_eq!(event["error"]["code"], "stream_truncated", "{what}");
+            let expected = (path == MESSAGES || path == RESPONSES).then_some("error");
+            assert_eq!(name.as_deref(), expected, "{what}");
+            if path == MESSAGES {
+                assert_eq!(event["error"]["type"], "api_error", "{what}");
+            }
+            if fault != "stall-after-1500" {
+                let direct = post(rig.canary.port(), path, &ask).await.unwrap();
+                assert!(answer.body.starts_with(&direct.body), "{what}");
+            }
+        }
+    }
+    let rows = rig.finish().await.rows;
+    let outcomes: Vec<_> = rows.iter().map(|row| row.outcome.as_str()).collect();
+    assert_eq!(
+        outcomes,
+        ["truncated", "truncated", "timeout-idle"].repeat(4)
+    );
+}
+
+#[tokio::test]
+async fn a_stream_cut_short_passes_as_it_is_where_that_is_wanted() {
+    let rig = Rig::with(Setup {
+        proxy: "truncation-event = false".to_owned(),
+        canary: "timeouts = { idle = \"300ms\" }".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    rig.set_weight("default", 100).await;
+    for path in [CHAT, MESSAGES, RESPONSES] {
+        let no_end = ask("fault-no-done@canary", true);
+        let answer = rig.post(path, &no_end).await;
+        let direct = post(rig.canary.port(), path, &no_end).await.unwrap();
+        assert_eq!((answer.end, answer.body), (End::Clean, direct.body));
+        let silent = ask("fault-stall-after-1500@canary", true);
+        let answer = rig.post(path, &silent).await;
+        assert_ne!(answer.end, End::Clean, "{path}");
+        assert!(!answer.text().contains("stream_truncated"), "{path}");
+    }
 }
 
 #[tokio::test]

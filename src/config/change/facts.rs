@@ -95,6 +95,7 @@ fn daemon(facts: &mut Facts, config: &Config) {
     facts.put("proxy.replay-body", bytes(proxy.replay_body_bytes));
     facts.put("proxy.allow-override", proxy.allow_override);
     facts.put("proxy.response-headers", proxy.response_headers);
+    facts.put("proxy.truncation-event", proxy.truncation_event);
     facts.put("proxy.danger-open-relay", proxy.danger_open_relay);
     facts.put("proxy.workers", proxy.workers);
     facts.put("proxy.max-connections", proxy.max_connections);

@@ -46,6 +46,7 @@ pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig 
     ProxyConfig {
         allow_override: flag(reader, "allow-override", false),
         response_headers: flag(reader, "response-headers", defaults::RESPONSE_HEADERS),
+        truncation_event: flag(reader, "truncation-event", defaults::TRUNCATION_EVENT),
         danger_open_relay: flag(reader, "danger-open-relay", false),
         listen: reader
             .read(&section, "listen", leaf::socket)

@@ -15,6 +15,7 @@ pub(super) const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr:
 pub(super) const MAX_BODY_BYTES: u64 = 64 << 20;
 pub(super) const REPLAY_BODY_BYTES: u64 = 8 << 20;
 pub(super) const RESPONSE_HEADERS: bool = true;
+pub(super) const TRUNCATION_EVENT: bool = true;
 pub(super) const MAX_CONNECTIONS: usize = 10_000;
 /// `workers = 0` takes as many threads as there are cores, up to this.
 pub(super) const MOST_WORKERS: usize = 4;

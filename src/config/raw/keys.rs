@@ -18,6 +18,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
             "replay-body",
             "allow-override",
             "response-headers",
+            "truncation-event",
             "danger-open-relay",
             "clients",
             "workers",
