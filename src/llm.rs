@@ -1,7 +1,7 @@
 //! The dialects that LLM providers speak, as far as routing and measuring must understand them.
 //!
-//! Pure and sans-I/O: bytes go in, facts come out. Nothing here changes what a client receives, except
-//! for the model name, which [`replace_model`] splices. Whatever bytes arrive, nothing here panics, and
+//! Pure and sans-I/O: bytes go in, facts come out. Nothing here changes what an arm or a client receives,
+//! except for the model name, which [`replace_model`] and [`ModelEcho`] splice. Whatever bytes arrive, nothing here panics, and
 //! a line that cannot be read never harms the lines after it. Every buffer has a bound.
 //!
 //! Requests: [`read_request`], [`sticky_auto`]. Answers: [`StreamWatch`] for streams, [`read_plain`] for
@@ -9,6 +9,7 @@
 #![deny(clippy::disallowed_methods)]
 
 mod anthropic;
+mod echo;
 mod error;
 mod json;
 mod limits;
@@ -21,6 +22,7 @@ mod sticky;
 mod stream;
 mod usage;
 
+pub use echo::ModelEcho;
 pub use error::{classify_status, error_body, error_event, with_clients_own_key};
 pub use limits::{RETRY_AFTER_MS_MAX, clamp_retry_after, retry_after_ms};
 pub use plain::{PlainFacts, read_plain};

@@ -176,7 +176,7 @@ impl<'a> Pin<'a> {
 }
 
 /// Where a piece of the body stands in it.
-fn span_in(body: &[u8], piece: &str) -> Range<usize> {
+pub(super) fn span_in(body: &[u8], piece: &str) -> Range<usize> {
     let start = piece.as_ptr().addr().saturating_sub(body.as_ptr().addr());
     start..start + piece.len()
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use crate::llm::{self, Dialect};
+use crate::llm::{self, Dialect, ModelEcho};
 use crate::meter::Meter;
 use crate::outcome::Outcome;
 use crate::upstream::pool::{Connection, Pool};
@@ -60,6 +60,8 @@ pub struct LiveBody {
 pub struct Edit {
     /// A stream that is cut short ends with an error event of this dialect.
     pub truncation: Option<Dialect>,
+    /// The model gets the client's name again.
+    pub echo: Option<ModelEcho>,
 }
 
 /// Time limits of a body.
@@ -165,7 +167,9 @@ impl LiveBody {
     /// Bytes that are held back.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.held.iter().map(Bytes::len).sum()
+        let echo = self.edit.as_ref().and_then(|edit| edit.echo.as_ref());
+        let waiting = echo.map_or(0, ModelEcho::held_bytes);
+        waiting + self.held.iter().map(Bytes::len).sum::<usize>()
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Outcome>>> {
@@ -199,8 +203,15 @@ impl LiveBody {
                     };
                     self.last_chunk_at = Instant::now();
                     self.meter.chunk(&chunk);
+                    let chunk = match self.echo() {
+                        Some(echo) => echo.feed(&chunk),
+                        None => chunk,
+                    };
                     if self.incoming.is_end_stream() {
                         self.end();
+                    }
+                    if chunk.is_empty() {
+                        continue;
                     }
                     return Poll::Ready(Some(Ok(chunk)));
                 }
@@ -231,9 +242,13 @@ impl LiveBody {
     fn end(&mut self) {
         let outcome = self.meter.end();
         self.ended = Some(outcome);
-        if outcome == Outcome::Truncated {
-            self.last = self.truncation_event("ended");
-        }
+        let rest = self.echo().map(ModelEcho::end);
+        let event = (outcome == Outcome::Truncated).then(|| self.truncation_event("ended"));
+        let rest = rest.filter(|rest| !rest.is_empty());
+        self.last = match (rest, event.flatten()) {
+            (Some(rest), Some(event)) => Some([rest, event].concat().into()),
+            (rest, event) => rest.or(event),
+        };
         if let Some(connection) = self.connection.take() {
             self.pool.put_back(connection);
         }
@@ -248,8 +263,13 @@ impl LiveBody {
         })
     }
 
-    /// Hangs up on the arm.
+    fn echo(&mut self) -> Option<&mut ModelEcho> {
+        self.edit.as_mut()?.echo.as_mut()
+    }
+
+    /// Hangs up on the arm. A line that has not arrived whole is of no use to anybody.
     fn cut(&mut self, outcome: Outcome) {
+        self.edit = None;
         self.meter.fail(outcome);
         self.ended = Some(outcome);
         self.connection = None;

@@ -16,7 +16,7 @@ use super::plane::{ArmPlane, Worker, WorkerPlane};
 use super::rewrite::strip_answer;
 use crate::clock::UnixMillis;
 use crate::config::Timeouts;
-use crate::llm::{self, Dialect};
+use crate::llm::{self, Dialect, ModelEcho};
 use crate::meter::{self, Meter, Ticket};
 use crate::outcome::Outcome;
 use crate::sample::Sample;
@@ -50,6 +50,8 @@ pub struct Upload {
     pub body: UploadBody,
     /// How a body that is streamed through went.
     pub state: Rc<Cell<UploadState>>,
+    /// The client's name for the model, if the body now has another one: answers carry it.
+    pub alias: Option<Box<str>>,
 }
 
 /// What of an answer is held back, so that somebody else may still give a better one.
@@ -81,10 +83,11 @@ pub enum Tried {
 pub async fn attempt(
     call: &Call<'_>,
     sample: Sample,
-    upload: Upload,
+    mut upload: Upload,
     hold: Hold,
     is_probe: bool,
 ) -> Tried {
+    let alias = upload.alias.take();
     let (started_at, arm) = (Instant::now(), sample.arm);
     let plane = call.plane.arms.get(arm);
     let timeouts = &call.plane.config.arms.get(arm).timeouts;
@@ -127,7 +130,8 @@ pub async fn attempt(
         idle: timeouts.idle,
         total_at: total_limit(timeouts, call.streamed).map(|total| started_at + total),
     };
-    let edit = choose_edit(call, &meter);
+    let alias = alias.filter(|_| is_readable && head.status.is_success());
+    let edit = choose_edit(call, &meter, alias.as_deref());
     if edit.is_some() {
         head.headers.remove(header::CONTENT_LENGTH);
     }
@@ -160,7 +164,7 @@ async fn send(
     meter: &mut Meter,
     upload: Upload,
 ) -> Result<(Response<Incoming>, Connection), Outcome> {
-    let Upload { body, state } = upload;
+    let Upload { body, state, .. } = upload;
     // A kept body is a counted reference: keeping a second one costs no copy.
     let again = match &body {
         UploadBody::Kept(bytes) => Some(bytes.clone()),
@@ -273,10 +277,14 @@ fn choose_watch(meter: &mut Meter, call: &Call<'_>, head: &response::Parts) {
 }
 
 /// What may have to be done to the body, judging by its head.
-fn choose_edit(call: &Call<'_>, meter: &Meter) -> Option<Edit> {
-    let is_told = call.plane.config.proxy.truncation_event && meter.is_stream();
-    let truncation = call.dialect.filter(|_| is_told);
-    truncation.is_some().then_some(Edit { truncation })
+fn choose_edit(call: &Call<'_>, meter: &Meter, alias: Option<&str>) -> Option<Edit> {
+    let dialect = call.dialect?;
+    let is_stream = meter.is_stream();
+    let is_told = is_stream && call.plane.config.proxy.truncation_event;
+    (is_told || alias.is_some()).then(|| Edit {
+        truncation: is_told.then_some(dialect),
+        echo: alias.map(|alias| ModelEcho::new(dialect, is_stream, alias)),
+    })
 }
 
 /// True if the arm compressed the answer although it was asked not to. It then passes unread: that it

@@ -14,7 +14,7 @@ use super::plane::{Worker, WorkerPlane};
 use super::read::{ReadBody, read_body};
 use super::refuse;
 use super::route::{Routed, route};
-use super::tries::{Tries, kept_upload, labelled, sample_of};
+use super::tries::{Tries, kept_upload, labelled, mapped_upload, sample_of};
 use crate::clock::monotonic_ms;
 use crate::llm::{self, Dialect, RequestFacts};
 use crate::upstream::body::{Upload as StreamedUpload, UploadBody, UploadState};
@@ -103,8 +103,9 @@ async fn eligible(call: &Call<'_>, dialect: Dialect, body: &Bytes) -> Response<A
         .rollout
         .and_then(|at| call.plane.config.rollouts.get(usize::from(at)));
     let Some(rollout) = rollout else {
-        let sent = call.plane.arms.get(routed.arm).rewrite.body(body, &facts);
-        return pinned(call, routed, kept_upload(sent), Some(&facts)).await;
+        let rewrite = &call.plane.arms.get(routed.arm).rewrite;
+        let upload = mapped_upload(rewrite, body, &facts);
+        return pinned(call, routed, upload, Some(&facts)).await;
     };
     let tries = Tries {
         call,
@@ -155,5 +156,6 @@ fn streamed_upload(
     Upload {
         body: UploadBody::Streamed(streamed),
         state,
+        alias: None,
     }
 }

@@ -153,19 +153,17 @@ impl ArmRewrite {
         headers
     }
 
-    /// The body with this arm's name for the model, or the same body.
+    /// The body with this arm's name for the model, and the client's name for it; or the same body.
     #[must_use]
-    pub fn body(&self, body: &Bytes, facts: &RequestFacts<'_>) -> Bytes {
-        if self.models.is_empty() {
-            return body.clone();
-        }
-        let mapped = facts
-            .model
-            .as_deref()
-            .and_then(|model| self.models.get(model));
+    pub fn body(&self, body: &Bytes, facts: &RequestFacts<'_>) -> (Bytes, Option<Box<str>>) {
+        let asked = facts.model.as_deref().filter(|_| !self.models.is_empty());
+        let mapped = asked.and_then(|asked| Some((asked, self.models.get(asked)?)));
         match (mapped, &facts.model_span) {
-            (Some(name), Some(span)) => llm::replace_model(body, span.clone(), name),
-            _ => body.clone(),
+            (Some((asked, name)), Some(span)) if asked != name => {
+                let body = llm::replace_model(body, span.clone(), name);
+                (body, Some(asked.into()))
+            }
+            _ => (body.clone(), None),
         }
     }
 }

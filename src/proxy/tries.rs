@@ -14,7 +14,7 @@ use super::answer::Answer;
 use super::attempt::{Call, Hold, Tried, Upload, attempt};
 use super::failover::{Other, is_rescued, wait_before_retry};
 use super::refuse;
-use super::rewrite::{X_CUTOVER_ARM, X_CUTOVER_ROLLOUT};
+use super::rewrite::{ArmRewrite, X_CUTOVER_ARM, X_CUTOVER_ROLLOUT};
 use super::route::Routed;
 use crate::arm::Arm;
 use crate::clock::{UnixMillis, monotonic_ms};
@@ -213,7 +213,7 @@ impl Tries<'_> {
 
     async fn try_on(self, sample: Sample, hold: Hold, is_probe: bool) -> Tried {
         let rewrite = &self.call.plane.arms.get(sample.arm).rewrite;
-        let upload = kept_upload(rewrite.body(self.body, self.facts));
+        let upload = mapped_upload(rewrite, self.body, self.facts);
         // Boxed, because the states of several attempts would multiply the size of every request.
         Box::pin(attempt(self.call, sample, upload, hold, is_probe)).await
     }
@@ -284,5 +284,19 @@ pub(super) fn kept_upload(body: Bytes) -> Upload {
     Upload {
         body: UploadBody::Kept(body),
         state: Rc::new(Cell::new(UploadState::Sound)),
+        alias: None,
+    }
+}
+
+/// An upload of a body with the arm's name for the model.
+pub(super) fn mapped_upload(
+    rewrite: &ArmRewrite,
+    body: &Bytes,
+    facts: &RequestFacts<'_>,
+) -> Upload {
+    let (body, alias) = rewrite.body(body, facts);
+    Upload {
+        alias,
+        ..kept_upload(body)
     }
 }

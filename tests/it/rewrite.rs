@@ -232,6 +232,54 @@ async fn a_mapped_model_changes_and_not_one_byte_beside_it() {
 }
 
 #[tokio::test]
+async fn the_answer_names_a_mapped_model_as_the_client_did() {
+    let faults = [
+        "ok",
+        "fault-crlf",
+        "fault-one-byte-writes",
+        "fault-until-fin",
+    ];
+    let maps = faults.map(|fault| format!("\"my-{fault}\" = \"{fault}\""));
+    let rig = Rig::with(Setup {
+        canary: format!("models = {{ {} }}", maps.join(", ")),
+        ..Setup::default()
+    })
+    .await;
+    rig.set_weight("default", 100).await;
+    for fault in faults {
+        for path in [
+            CHAT,
+            "/v1/completions",
+            "/v1/embeddings",
+            MESSAGES,
+            RESPONSES,
+        ] {
+            for stream in [false, true] {
+                let alias = format!("my-{fault}");
+                let answer = rig.post(path, &ask(&alias, stream)).await;
+                let what = format!("{path} {fault} {stream}");
+                assert_eq!((answer.end, served_by(&answer)), (End::Clean, "canary"));
+                let direct = post(rig.canary.port(), path, &ask(fault, stream)).await;
+                let named = |name: &str| format!("\"model\":\"{name}\"");
+                let expected = direct
+                    .unwrap()
+                    .text()
+                    .replace(&named(fault), &named(&alias));
+                assert!(answer.text() == expected, "{what}");
+                assert!(expected.contains(&named(&alias)), "{what}");
+                if let Some(length) = answer.head.header("content-length") {
+                    assert_eq!(length.parse(), Ok(answer.body.len()), "{what}");
+                }
+            }
+        }
+    }
+    for row in rig.finish().await.rows {
+        assert_eq!(row.outcome, "ok", "{row:?}");
+        assert!(row.model.unwrap().starts_with("my-"));
+    }
+}
+
+#[tokio::test]
 async fn a_rescue_names_the_model_as_the_client_did() {
     let canary = r#"models = { "gpt-4" = "fault-500" }"#.to_owned();
     let rig = Rig::with(Setup {
