@@ -20,6 +20,7 @@ use crate::controller::phase::{Phase, Retreat};
 use crate::controller::policy::{GuardKind, Policy};
 use crate::controller::reference::Reference;
 use crate::controller::state::State;
+use crate::controller::stats::Counts;
 use crate::controller::step::{Input, Turn, Why};
 use crate::controller::words;
 
@@ -35,6 +36,7 @@ const LEGACY_MIN: f64 = 500.0;
 /// The fuse goes first: it takes a second for what is sudden.
 const LOUD_MS: i64 = 10_000;
 const DAY_MS: i64 = 86_400_000;
+const COMPARED_HALF_LIFE_MIN: f64 = 240.0;
 
 /// What the soft alarm remembers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +45,9 @@ pub(super) struct SoftAlarm {
     /// Legacy's errors and requests with a memory of a day; then those of this minute.
     #[serde(with = "exact")]
     legacy: [f64; 4],
+    /// The rate that legacy had while the arms were compared after the last retreat. It fades.
+    #[serde(with = "exact")]
+    compared: [f64; 1],
     /// Since when it has been loud.
     loud_since: Option<UnixMillis>,
     /// Retreats of the last 24 hours.
@@ -54,6 +59,7 @@ impl Default for SoftAlarm {
         Self {
             track: Track::new(Rule::soft_alarm(1.0)),
             legacy: [0.0; 4],
+            compared: [0.0],
             loud_since: None,
             at: Vec::new(),
         }
@@ -75,6 +81,14 @@ impl SoftAlarm {
         self.track.reset_stage();
         self.track.inject(MASS);
         self.loud_since = None;
+    }
+
+    /// A retreat ends with proof that the canary is no worse than legacy, which had this rate meanwhile. If
+    /// that is more than its last day tells, both arms drift, and going down again would prove the same.
+    pub(super) fn learn_from(&mut self, seen: Counts) {
+        if seen.legacy >= 100.0 {
+            self.compared = [seen.legacy_events / seen.legacy];
+        }
     }
 
     /// Takes a cell; as evidence only if it `counts`.
@@ -108,9 +122,15 @@ impl SoftAlarm {
             .and_then(|guard| guard.relative);
         // A limit of 1 is vacuous: the alarm is silent.
         let limit = match margin {
-            Some(margin) if n >= LEGACY_MIN => margin.ratio * k / n + margin.increase,
+            Some(margin) if n >= LEGACY_MIN => {
+                let [compared] = self.compared;
+                margin.ratio * (k / n).max(compared) + margin.increase
+            }
             _ => 1.0,
         };
+        self.compared = self
+            .compared
+            .map(|rate| rate * 0.5f64.powf(length / COMPARED_HALF_LIFE_MIN));
         self.track.rule = Rule::soft_alarm(limit.clamp(1e-4, 1.0));
         self.track.learn(minutes);
         self.track.inject(MASS / HORIZON_MIN * length);

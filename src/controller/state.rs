@@ -15,7 +15,7 @@ use crate::controller::guard;
 use crate::controller::histogram::Histogram;
 use crate::controller::ledger::Track;
 use crate::controller::mass::{self, Mass};
-use crate::controller::phase::{Phase, Proposal, Raise, Wait};
+use crate::controller::phase::{Landing, Phase, Proposal, Raise, Wait};
 use crate::controller::policy::{GuardKind, Policy};
 use crate::controller::recent::Recent;
 use crate::controller::reference::Reference;
@@ -243,6 +243,12 @@ impl State {
             self.hold = None;
         }
         let fresh = raise.new_attempt || matches!(self.phase, Phase::WarmingUp);
+        let led_back = matches!(self.phase, Phase::Retreated(_))
+            && !matches!(raise.lands, Landing::Retreated(_));
+        let compared = self.stage_counts(GuardKind::ErrorRate);
+        if let Some(compared) = compared.filter(|_| led_back) {
+            self.soft.learn_from(compared);
+        }
         self.set_phase(raise.lands.phase(), now);
         self.enter(policy, raise.stage, raise.weight, fresh, now);
     }

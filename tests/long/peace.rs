@@ -134,6 +134,8 @@ fn what_befalls_both_arms_is_no_harm() {
         "9: {done}/50 complete after 10 days of drift, {}/50 stepped down meanwhile (seed {SEED})",
         with(&ladder, DecisionKind::Retreat)
     );
+    // An hour in which both drift may step down, but it must not strand the rollout.
+    assert!(done >= 48, "{done}");
     assert_eq!(
         (
             which(&ladder, DecisionKind::Trip),
@@ -154,9 +156,9 @@ fn what_befalls_both_arms_is_no_harm() {
     }
 }
 
-/// Incidents that hit each arm by itself, equally often, for ten days without the fuse: few rollbacks. The fuse
-/// listens to the ledger without a cap; where its first trip is made final, the same incidents are many.
-fn incidents(incident: &str, what: &str) {
+/// Incidents that hit each arm by itself, equally often, for ten days: few rollbacks. The fuse listens to the
+/// ledger without a cap; where its first trip is made final, the same incidents are many.
+fn incidents(incident: &str, what: &str, fuse: &str) {
     let course = format!(
         "duration = \"10d\"\ntick = \"20s\"\n[traffic]\nrate = \"1000/min\"\n[[incident]]\n{incident}\n"
     );
@@ -165,7 +167,7 @@ fn incidents(incident: &str, what: &str) {
         which(&runs(&course, &rules(&policy), 60), DecisionKind::RollBack)
     };
     let uncapped = share("trip = { max-per-day = 1 }").len();
-    let capped = share("trip = \"off\"");
+    let capped = share(fuse);
     println!(
         "12: {what}: {}/60 rolled back {capped:?}, {uncapped}/60 without the cap (seed {SEED})",
         capped.len()
@@ -180,15 +182,19 @@ fn independent_incidents_are_no_proof_and_would_be_without_the_cap() {
     incidents(
         "every = \"12h\"\nfor = \"2m\"\nerror-rate = \"20%\"",
         "2 min of 20% twice a day",
+        "trip = \"off\"",
     );
 }
 
 #[test]
 #[ignore = "takes minutes: make test-long"]
-fn five_minutes_of_an_incident_are_no_proof() {
+fn five_minutes_of_an_incident_are_no_proof_where_the_fuse_takes_the_canary_out() {
+    // Without the fuse they are: five minutes that begin within a minute touch six, and six caps of three nats
+    // are proof (57 of 60 runs; the study's 4% holds for incidents that keep to the minute).
     incidents(
         "every = \"2d\"\nfor = \"5m\"\nerror-rate = \"50%\"",
         "5 min of 50% every other day",
+        "trip = { max-per-day = 1000 }",
     );
 }
 
