@@ -128,6 +128,8 @@ impl Turn<'_> {
     /// Harm is proven: what follows is the operator's choice.
     fn react_to_harm(&mut self, why: Why, parts: Vec<String>) {
         match (self.policy.on_harm, self.stage_below()) {
+            // It gets nothing now; once the trip is over, the hold comes where it was proven.
+            (OnHarm::Hold, _) if matches!(self.state.phase, Phase::Tripped(_)) => {}
             // A tripped canary gets nothing now, so there is no stage to step back to.
             _ if matches!(self.state.phase, Phase::Tripped(_)) => self.roll_back(why, parts),
             (OnHarm::Hold, _) => self.hold_for_harm(why, parts),

@@ -66,7 +66,8 @@ impl Turn<'_> {
                 let raise = self.raise_back(DecisionKind::Resume, trip.back_to);
                 self.operator_raise(Some(raise), why, store_healthy);
             }
-            Phase::Retreated(retreat) => {
+            // A hold over a retreat is lifted first: what was held is the return, not its proof.
+            Phase::Retreated(retreat) if !held => {
                 let raise = self.raise_back(DecisionKind::Resume, retreat.lands());
                 self.operator_raise(Some(raise), why, store_healthy);
             }
@@ -84,7 +85,7 @@ impl Turn<'_> {
                 let raise = self.raise_to_stage(DecisionKind::Resume, 0);
                 self.operator_raise(raise, why, store_healthy);
             }
-            Phase::Running | Phase::Complete => {
+            Phase::Running | Phase::Complete | Phase::Retreated(_) => {
                 self.refuse("the rollout is neither held nor tripped; there is nothing to resume");
             }
         }

@@ -133,6 +133,29 @@ fn on_harm_hold_stays_and_asks_once() {
 }
 
 #[test]
+fn on_harm_hold_stays_a_hold_when_the_canary_trips_meanwhile() {
+    let mut world = proven_harm(OnHarm::Hold);
+    assert!(world.run_to(&[DecisionKind::Hold], 10_000, 2 * HOUR));
+    world.policy.trip = defaults().trip;
+    world.canary = DOWN;
+    assert!(world.run_to(&[DecisionKind::Trip], 1_000, 10 * MIN));
+    world.run(1_000, 30 * MIN);
+    let rolled_back = world.kinds().contains(&DecisionKind::RollBack);
+    assert!(!rolled_back, "{:?}", world.kinds());
+    assert_eq!(world.view().state, "tripped");
+}
+
+#[test]
+fn resume_lifts_a_hold_over_a_retreat_before_it_leads_back() {
+    let mut world = retreated(14);
+    world.operator(Action::Hold);
+    world.operator(Action::Resume);
+    assert_eq!(world.state().weight(), percent("50%"));
+    world.operator(Action::Resume);
+    assert_eq!(world.state().weight(), percent("95%"));
+}
+
+#[test]
 fn on_harm_step_back_goes_down_one_stage_and_tries_again_later() {
     let mut world = proven_harm(OnHarm::StepBack);
     assert!(world.run_to(&[DecisionKind::RollBack], 10_000, 2 * HOUR));
