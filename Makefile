@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long demo bench lint packages sdk-venv clean
+.PHONY: test test-long fault-matrix demo bench lint packages sdk-venv clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv lint
@@ -13,6 +13,10 @@ test: packages sdk-venv lint
 ## make test-long: the statistical promises at their full size, some minutes
 test-long:
 	cargo test --config profile.test.opt-level=3 --test long -- --ignored --nocapture --test-threads=1
+
+## make fault-matrix: plays every way to fail, and prints what the client gets and what is counted
+fault-matrix:
+	cargo test --quiet --test it fault_matrix -- --nocapture
 
 lint:
 	cargo fmt --check

@@ -51,6 +51,10 @@ pub(super) fn read_event(name: &[u8], event: &[u8], seen: &mut Seen) {
             if let Some(raw) = raw {
                 seen.usage = usage::merge_anthropic(seen.usage, raw);
             }
+            if !seen.named {
+                // Anthropic's SDK goes by the names of events: its users would see an empty answer.
+                seen.fail(Outcome::SoftError);
+            }
         }
         b"message_delta" => {
             let reason = delta.and_then(|raw| json::member(raw.as_bytes(), "stop_reason"));

@@ -9,6 +9,8 @@ mod daemon;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
+mod fault_matrix;
+#[cfg(test)]
 mod hardening;
 #[cfg(test)]
 mod harness;

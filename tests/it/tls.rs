@@ -14,15 +14,15 @@ use crate::harness::{CHAT, Finished, Rig, Setup, ask, served_by};
 use crate::provider::Provider;
 
 /// A TLS end in front of a provider. Ends with the runtime of the test.
-struct TlsEnd {
-    port: u16,
+pub(crate) struct TlsEnd {
+    pub(crate) port: u16,
     /// Its own certificate, as a file.
     ca_file: String,
     _folder: TempDir,
 }
 
 impl TlsEnd {
-    async fn start(to_port: u16) -> Self {
+    pub(crate) async fn start(to_port: u16) -> Self {
         let CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let folder = tempfile::tempdir().unwrap();

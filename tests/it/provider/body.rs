@@ -59,8 +59,11 @@ pub(super) fn answer(api: Api, provider: &str, request: &Request, flaw: Option<F
     let model = body["model"].as_str().unwrap_or_default().to_owned();
     let mut words = vec![provider.to_owned(), " as ".to_owned(), model.clone()];
     words.extend(TAIL.map(str::to_owned));
-    if flaw == Some(Flaw::HugeEvent) {
-        words[4] = "x".repeat(1024 * 1024);
+    if let Some(Flaw::HugeEvent(mib)) = flaw {
+        words[4] = "x".repeat(mib * 1024 * 1024);
+    }
+    if flaw == Some(Flaw::Utf8Split) {
+        words[4] = " Gr\u{fc}\u{df}e \u{6f22}\u{5b57} \u{1f980}".to_owned();
     }
     if flaw == Some(Flaw::Empty) {
         words.clear();
@@ -169,6 +172,11 @@ impl Answer<'_> {
                 events.push(self.error_event());
             }
             Some(Flaw::NoDone) => events.extend(tokens),
+            Some(Flaw::NoMarker) => {
+                events.extend(tokens);
+                events.extend(end);
+                events.pop();
+            }
             Some(Flaw::MalformedLine) => {
                 events.extend(tokens.iter().take(few).cloned());
                 events.push("data: {\"id\": broken\n\n".to_owned());
@@ -182,6 +190,12 @@ impl Answer<'_> {
         }
         let shaped = events.into_iter().map(|event| match self.flaw {
             Some(Flaw::Crlf) => event.replace('\n', "\r\n"),
+            Some(Flaw::Cr) => event.replace('\n', "\r"),
+            Some(Flaw::NoSpace) => event.replace("data: ", "data:"),
+            Some(Flaw::Unnamed) => event
+                .split_inclusive('\n')
+                .filter(|line| !line.starts_with("event:"))
+                .collect(),
             Some(Flaw::Comments) => format!(": still here\n\n{event}"),
             _ => event,
         });
@@ -322,6 +336,7 @@ pub(super) fn error(api: Api, status: u16, message: &str, detail: &str) -> Draft
         (404, "model") if api.is_anthropic() => ("not_found_error", None),
         (404, "model") => ("invalid_request_error", Some("model_not_found")),
         (429, "quota") => ("insufficient_quota", Some("insufficient_quota")),
+        (400, "credit") => ("invalid_request_error", None),
         (429, _) if api.is_anthropic() => ("rate_limit_error", None),
         (429, _) => ("requests", Some("rate_limit_exceeded")),
         (401, _) if api.is_anthropic() => ("authentication_error", None),
@@ -334,6 +349,7 @@ pub(super) fn error(api: Api, status: u16, message: &str, detail: &str) -> Draft
     };
     let message = match (status, detail) {
         (404, "model") => "the model does not exist",
+        (400, "credit") => "Your credit balance is too low to access the API.",
         (400, "param") => "Unknown parameter: 'stream_options'.",
         _ => message,
     };
@@ -345,10 +361,15 @@ pub(super) fn error(api: Api, status: u16, message: &str, detail: &str) -> Draft
     };
     let mut draft = json_draft(body.to_string().into_bytes());
     draft.status = status;
-    if let Some(seconds) = detail.strip_prefix("retry-after-") {
+    if let Some(wait) = detail.strip_prefix("retry-after-") {
+        let wait = if wait == "date" {
+            "Fri, 31 Dec 2049 23:59:59 GMT"
+        } else {
+            wait
+        };
         draft
             .headers
-            .push(("retry-after".to_owned(), seconds.to_owned()));
+            .push(("retry-after".to_owned(), wait.to_owned()));
     }
     draft
 }

@@ -80,10 +80,20 @@ pub(super) enum Flaw {
     NoDone,
     /// `malformed-line`: an event that is no JSON among the tokens.
     MalformedLine,
-    /// `huge-event`: one token of 1 MiB.
-    HugeEvent,
+    /// `no-marker`: a reason to finish, and then nothing.
+    NoMarker,
+    /// `huge-event`, `huge-event-5`: one token of so many MiB.
+    HugeEvent(usize),
     /// `crlf`: lines end with CR LF.
     Crlf,
+    /// `cr`: lines end with CR.
+    Cr,
+    /// `no-space`: no space after `data:`.
+    NoSpace,
+    /// `unnamed`: no `event:` lines, where there should be some.
+    Unnamed,
+    /// `utf8-split`: characters of several bytes, each byte written alone.
+    Utf8Split,
     /// `comments`: comment lines between events.
     Comments,
     /// `empty`: no choices, no content.
@@ -126,6 +136,9 @@ impl Fault {
         if let Some(ms) = number_after("gap-") {
             return Ok(Self::Gap(ms as u64));
         }
+        if let Some(mib) = number_after("huge-event-") {
+            return Ok(Self::Flaw(Flaw::HugeEvent(mib)));
+        }
         let (status, detail) = word.split_once('-').unwrap_or((word, ""));
         if let Ok(status) = status.parse() {
             let detail = detail.to_owned();
@@ -145,8 +158,13 @@ impl Fault {
             "early-error" => Self::Flaw(Flaw::EarlyError),
             "no-done" => Self::Flaw(Flaw::NoDone),
             "malformed-line" => Self::Flaw(Flaw::MalformedLine),
-            "huge-event" => Self::Flaw(Flaw::HugeEvent),
+            "no-marker" => Self::Flaw(Flaw::NoMarker),
+            "huge-event" => Self::Flaw(Flaw::HugeEvent(1)),
             "crlf" => Self::Flaw(Flaw::Crlf),
+            "cr" => Self::Flaw(Flaw::Cr),
+            "no-space" => Self::Flaw(Flaw::NoSpace),
+            "unnamed" => Self::Flaw(Flaw::Unnamed),
+            "utf8-split" => Self::Flaw(Flaw::Utf8Split),
             "comments" => Self::Flaw(Flaw::Comments),
             "empty" => Self::Flaw(Flaw::Empty),
             "no-usage" => Self::Flaw(Flaw::NoUsage),
@@ -326,7 +344,10 @@ impl Delivery<'_> {
 
     /// Writes a part of the body, up to the cut if it lies within.
     async fn part(&mut self, part: &[u8], chunked: bool) -> io::Result<Option<After>> {
-        if self.fault == Fault::OneByteWrites {
+        if matches!(
+            self.fault,
+            Fault::OneByteWrites | Fault::Flaw(Flaw::Utf8Split)
+        ) {
             for byte in part.chunks(1) {
                 self.framed(byte, chunked).await?;
                 tokio::task::yield_now().await;
