@@ -3,11 +3,11 @@ SHELL := /bin/bash
 VENV := .venv
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix demo bench lint packages sdk-venv clean
+.PHONY: test test-long fault-matrix demo bench lint packages sdk-venv sdk-node clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
-test: packages sdk-venv lint
-	CUTOVER_SDK_PYTHON=$(CURDIR)/$(VENV)/bin/python cargo test --quiet
+test: packages sdk-venv sdk-node lint
+	CUTOVER_SDK_PYTHON=$(CURDIR)/$(VENV)/bin/python CUTOVER_SDK_NODE=$$(command -v node) cargo test --quiet
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
 
 ## make test-long: the statistical promises at their full size, some minutes
@@ -39,6 +39,8 @@ packages:
 	command -v cc >/dev/null || need="$$need gcc libc6-dev"; \
 	command -v python3 >/dev/null || need="$$need python3 python3-venv"; \
 	python3 -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \
+	command -v node >/dev/null || need="$$need nodejs"; \
+	command -v npm >/dev/null || need="$$need npm"; \
 	if [ -n "$$need" ]; then scripts=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
 	  $$scripts apt-get update -qq && $$scripts apt-get install -y -qq --no-install-recommends $$need; fi
 
@@ -57,6 +59,12 @@ $(VENV)/.installed: tests/sdk/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/sdk/requirements.txt
 	touch $@
 
+sdk-node: tests/sdk/node_modules/.installed
+
+tests/sdk/node_modules/.installed: tests/sdk/package.json
+	cd tests/sdk && npm install --silent --no-package-lock --no-audit --no-fund
+	touch $@
+
 clean:
 	cargo clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) tests/sdk/node_modules

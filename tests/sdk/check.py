@@ -10,6 +10,8 @@ Environment:
   CANARY_OPENAI, CANARY_ANTHROPIC    the provider behind the canary arm, if it is another one
   KEY_OPENAI, KEY_ANTHROPIC          what callers show (default "test"); DIRECT_KEY_... for the provider
   MODEL_CHAT, MODEL_EMBEDDING, MODEL_ANTHROPIC
+  ALIAS, ALIAS_LEGACY, ALIAS_CANARY  a model's name for callers, and what each arm calls it; without
+                                     them the calls with an alias are left out
   REPEAT                             how often each call is made, each time for another user (default 1)
   ONLY                               calls to make, like "chat.plain,messages.stream" (default all)
   IGNORE                             JSON keys that may differ, like "id,created"
@@ -18,6 +20,7 @@ A side whose two addresses are not set is left out.
 """
 
 import collections
+import functools
 import json
 import os
 import re
@@ -112,13 +115,61 @@ EMBEDDING = os.environ.get("MODEL_EMBEDDING", "embed-test")
 CLAUDE = os.environ.get("MODEL_ANTHROPIC", "claude-test")
 
 
-def chat_plain(sdk, user):
-    raw = sdk.chat.completions.with_raw_response.create(model=CHAT, messages=question(user), user=user)
+WEATHER = {
+    "name": "weather",
+    "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+CHAT_TOOLS = [{"type": "function", "function": WEATHER}]
+RESPONSE_TOOLS = [{"type": "function", "strict": False, **WEATHER}]
+MESSAGE_TOOLS = [
+    {"name": WEATHER["name"], "description": WEATHER["description"], "input_schema": WEATHER["parameters"]}
+]
+
+
+def chat_plain(sdk, user, model=CHAT):
+    raw = sdk.chat.completions.with_raw_response.create(model=model, messages=question(user), user=user)
     return dump(raw.parse())
 
 
-def chat_stream(sdk, user):
-    with sdk.chat.completions.create(model=CHAT, messages=question(user), user=user, stream=True) as events:
+def chat_stream(sdk, user, model=CHAT):
+    with sdk.chat.completions.create(model=model, messages=question(user), user=user, stream=True) as events:
+        return [dump(event) for event in events]
+
+
+def chat_tools(sdk, user):
+    answer = sdk.chat.completions.create(model=CHAT, messages=question(user), user=user, tools=CHAT_TOOLS)
+    json.loads(answer.choices[0].message.tool_calls[0].function.arguments)
+    return dump(answer)
+
+
+def chat_tools_helper(sdk, user):
+    with sdk.chat.completions.stream(
+        model=CHAT, messages=question(user), user=user, tools=CHAT_TOOLS
+    ) as stream:
+        kinds = [event.type for event in stream]
+        return {"kinds": kinds, "answer": dump(stream.get_final_completion())}
+
+
+def responses_plain(sdk, user, model=CHAT):
+    return dump(sdk.responses.create(model=model, input=f"A question of {user}", user=user))
+
+
+def responses_stream(sdk, user, model=CHAT):
+    with sdk.responses.create(model=model, input=f"A question of {user}", user=user, stream=True) as events:
+        return [dump(event) for event in events]
+
+
+def responses_helper(sdk, user):
+    with sdk.responses.stream(model=CHAT, input=f"A question of {user}", user=user) as stream:
+        kinds = [event.type for event in stream]
+        return {"kinds": kinds, "answer": dump(stream.get_final_response())}
+
+
+def responses_tools(sdk, user):
+    with sdk.responses.create(
+        model=CHAT, input=f"A question of {user}", user=user, tools=RESPONSE_TOOLS, stream=True
+    ) as events:
         return [dump(event) for event in events]
 
 
@@ -138,16 +189,16 @@ def models(sdk, _user):
     return [dump(model) for model in sdk.models.list()]
 
 
-def messages_plain(sdk, user):
+def messages_plain(sdk, user, model=CLAUDE):
     raw = sdk.messages.with_raw_response.create(
-        model=CLAUDE, max_tokens=100, messages=question(user), metadata={"user_id": user}
+        model=model, max_tokens=100, messages=question(user), metadata={"user_id": user}
     )
     return dump(raw.parse())
 
 
-def messages_stream(sdk, user):
+def messages_stream(sdk, user, model=CLAUDE):
     with sdk.messages.create(
-        model=CLAUDE, max_tokens=100, messages=question(user), metadata={"user_id": user}, stream=True
+        model=model, max_tokens=100, messages=question(user), metadata={"user_id": user}, stream=True
     ) as events:
         return [dump(event) for event in events]
 
@@ -160,11 +211,29 @@ def messages_helper(sdk, user):
         return {"text": text, "message": dump(stream.get_final_message())}
 
 
+def messages_tools(sdk, user):
+    with sdk.messages.stream(
+        model=CLAUDE,
+        max_tokens=100,
+        messages=question(user),
+        metadata={"user_id": user},
+        tools=MESSAGE_TOOLS,
+    ) as stream:
+        kinds = [event.type for event in stream]
+        return {"kinds": kinds, "message": dump(stream.get_final_message())}
+
+
 CALLS = {
     "openai": {
         "chat.plain": chat_plain,
         "chat.stream": chat_stream,
         "chat.stream-usage": chat_stream_usage,
+        "chat.tools": chat_tools,
+        "chat.tools-helper": chat_tools_helper,
+        "responses.plain": responses_plain,
+        "responses.stream": responses_stream,
+        "responses.helper": responses_helper,
+        "responses.tools": responses_tools,
         "embeddings": embeddings,
         "models": models,
     },
@@ -172,8 +241,39 @@ CALLS = {
         "messages.plain": messages_plain,
         "messages.stream": messages_stream,
         "messages.helper": messages_helper,
+        "messages.tools": messages_tools,
     },
 }
+
+# The stand-ins fail as the model's name says. These both arms refuse alike: the SDK must raise the same.
+ERRORS = {
+    "openai": {
+        "error.bad-request": functools.partial(chat_plain, model="fault-400"),
+        "error.no-such-model": functools.partial(chat_stream, model="fault-404-model"),
+        "error.too-large": functools.partial(responses_plain, model="fault-413"),
+        "error.rate-limited": functools.partial(chat_plain, model="fault-429"),
+        "error.server": functools.partial(chat_stream, model="fault-500"),
+    },
+    "anthropic": {
+        "error.bad-request": functools.partial(messages_plain, model="fault-400"),
+        "error.overloaded": functools.partial(messages_stream, model="fault-529"),
+    },
+}
+
+# Asked by the callers' name; the arm itself is asked by its own name for it.
+ALIASED = {
+    "openai": {
+        "alias.chat-plain": chat_plain,
+        "alias.chat-stream": chat_stream,
+        "alias.responses-plain": responses_plain,
+        "alias.responses-stream": responses_stream,
+    },
+    "anthropic": {
+        "alias.messages-plain": messages_plain,
+        "alias.messages-stream": messages_stream,
+    },
+}
+ALIAS = os.environ.get("ALIAS")
 
 
 def masked(outcome, ignored):
@@ -193,16 +293,50 @@ def side_of(kind, role):
     return Side(kind, base, key) if base else None
 
 
+def named_models(value):
+    """Every value of a key called model, wherever it stands."""
+    if isinstance(value, dict):
+        for key, member in value.items():
+            if key == "model" and member is not None:
+                yield member
+            yield from named_models(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from named_models(member)
+
+
+def is_same(name, answer, expected, ignored):
+    """True if the call through the proxy came out as the direct one, and as its name says it must."""
+    if name.startswith("error."):
+        return "error" in answer and answer["status"] >= 400 and masked(answer, ignored) == masked(expected, ignored)
+    # Two failures that look alike prove nothing.
+    if "parsed" not in answer or answer["status"] != 200:
+        return False
+    if name.startswith("alias."):
+        models = set(named_models(answer["parsed"]))
+        return models == {ALIAS} and masked(answer, [*ignored, "model"]) == masked(expected, [*ignored, "model"])
+    return masked(answer, ignored) == masked(expected, ignored)
+
+
+def calls_of(kind):
+    """Name, call through the proxy, and the same call to each arm."""
+    for name, call in {**CALLS[kind], **ERRORS[kind]}.items():
+        yield name, call, {"legacy": call, "canary": call}
+    for name, call in ALIASED[kind].items() if ALIAS else ():
+        direct = {arm: functools.partial(call, model=os.environ[f"ALIAS_{arm.upper()}"]) for arm in ("legacy", "canary")}
+        yield name, functools.partial(call, model=ALIAS), direct
+
+
 def main():
     repeat = int(os.environ.get("REPEAT", "1"))
     ignored = [key for key in os.environ.get("IGNORE", "").split(",") if key]
     only = [name for name in os.environ.get("ONLY", "").split(",") if name]
     results, arms = {}, collections.Counter()
-    for kind, calls in CALLS.items():
+    for kind in CALLS:
         proxied, direct, canary = (side_of(kind, role) for role in ("BASE", "DIRECT", "CANARY"))
         if proxied is None or direct is None:
             continue
-        for name, call in calls.items():
+        for name, call, direct_calls in calls_of(kind):
             if only and name not in only:
                 continue
             for number in range(repeat):
@@ -210,12 +344,11 @@ def main():
                 answer = proxied.ask(call, user)
                 arm = proxied.arm()
                 arms[f"{kind} {arm}"] += 1
-                reference = canary if canary and arm == "canary" else direct
-                expected = reference.ask(call, user)
-                same = masked(answer, ignored) == masked(expected, ignored)
+                by_canary = canary is not None and arm == "canary"
+                reference = canary if by_canary else direct
+                expected = reference.ask(direct_calls["canary" if by_canary else "legacy"], user)
+                same = is_same(name, answer, expected, ignored)
                 label = f"{kind}.{name}" + (f"/{number}" if repeat > 1 else "")
-                # Two failures that look alike prove nothing.
-                same = same and "parsed" in answer and answer["status"] == 200
                 results[label] = {"same": same, "arm": arm, "direct": expected, "proxied": answer}
     json.dump(results, sys.stdout, indent=1)
     print()

@@ -9,9 +9,23 @@ use super::process::{CANARY_KEY, Daemon};
 use super::scene::Scene;
 use crate::provider::Provider;
 
-const HALF: &str = "warm-up = 0\nstages = [{ weight = \"50%\", dwell = \"1h\" }, \"100%\"]\n";
+/// Refusals are asked for here, and must move nothing.
+const HALF: &str = "warm-up = 0\ntrip = \"off\"\non-harm = \"hold\"\nstages = [{ weight = \"50%\", dwell = \"1h\" }, \"100%\"]\n";
 const CLIENT_KEY: &str = "sk-client-only";
 const USERS: usize = 200;
+
+async fn at_half() -> (Scene, Daemon) {
+    let scene = Scene::new(HALF).await;
+    for arm in ["legacy", "canary"] {
+        let named = format!("[arms.{arm}]\nmodels = {{ fast = \"{arm}-model\" }}");
+        scene.edit(&format!("[arms.{arm}]"), &named);
+    }
+    let daemon = scene.start().await;
+    daemon
+        .until("at half", |rollout| rollout["weight"] == 0.5)
+        .await;
+    (scene, daemon)
+}
 
 /// Every credential that a provider was shown, without the word before it.
 fn keys_seen(provider: &Provider) -> Vec<String> {
@@ -30,20 +44,24 @@ fn keys_seen(provider: &Provider) -> Vec<String> {
     keys
 }
 
-/// Asks the same through the proxy and directly; all answers must be the same.
+/// Asks the same through the proxy and directly; all answers must be the same. `language` runs `script`.
 async fn check(
     scene: &Scene,
     daemon: &Daemon,
-    python: &OsStr,
+    (language, script): (&OsStr, &str),
     only: &str,
     repeat: usize,
 ) -> Map<String, Value> {
     let base = format!("http://127.0.0.1:{}/v1", daemon.proxy);
-    let mut check = Command::new(python);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
+    let mut check = Command::new(language);
     check
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/check.py"))
+        .arg(format!("{folder}/{script}"))
         .env("ONLY", only)
-        .env("REPEAT", repeat.to_string());
+        .env("REPEAT", repeat.to_string())
+        .env("ALIAS", "fast")
+        .env("ALIAS_LEGACY", "legacy-model")
+        .env("ALIAS_CANARY", "canary-model");
     for kind in ["OPENAI", "ANTHROPIC"] {
         check
             .env(format!("BASE_{kind}"), &base)
@@ -69,20 +87,17 @@ async fn sdks_notice_nothing_but_the_arm_that_answers() {
         println!("skipped: CUTOVER_SDK_PYTHON names no Python with the SDKs; `make test` does");
         return;
     };
-    let scene = Scene::new(HALF).await;
-    let daemon = scene.start().await;
-    daemon
-        .until("at half", |rollout| rollout["weight"] == 0.5)
-        .await;
-    let all = check(&scene, &daemon, &python, "", 2).await;
-    assert_eq!(all.len(), 8 * 2);
+    let (scene, daemon) = at_half().await;
+    let python = (python.as_os_str(), "check.py");
+    let all = check(&scene, &daemon, python, "", 2).await;
+    assert_eq!(all.len(), (15 + 7 + 6) * 2);
     let calls = [
         "openai.chat.plain",
         "openai.chat.stream",
         "anthropic.messages.plain",
     ];
     let only = "chat.plain,chat.stream,messages.plain";
-    let results = check(&scene, &daemon, &python, only, USERS).await;
+    let results = check(&scene, &daemon, python, only, USERS).await;
     assert_eq!(results.len(), calls.len() * USERS);
     let by_canary = |call: &str| {
         let of_call = results
@@ -119,6 +134,22 @@ async fn sdks_notice_nothing_but_the_arm_that_answers() {
     );
     assert_eq!(keys_seen(&scene.legacy), [CLIENT_KEY]);
     assert_eq!(keys_seen(&scene.canary), [CANARY_KEY]);
-    let rollout = daemon.rollout().await;
-    assert_eq!(rollout["arms"]["canary"]["errors"], 0, "{rollout:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sdk_for_node_notices_nothing_either() {
+    let Some(node) = std::env::var_os("CUTOVER_SDK_NODE") else {
+        println!("skipped: CUTOVER_SDK_NODE names no Node with the SDK; `make test` does");
+        return;
+    };
+    let (scene, daemon) = at_half().await;
+    let all = check(&scene, &daemon, (&node, "check.mjs"), "", 12).await;
+    assert_eq!(all.len(), 8 * 12);
+    let by_canary = all.values().filter(|result| result["arm"] == "canary");
+    let by_canary = by_canary.count();
+    assert!(
+        (10..=86).contains(&by_canary),
+        "{by_canary} of {}",
+        all.len()
+    );
 }

@@ -34,8 +34,6 @@ pub(super) enum Dialects {
     All,
     Chat,
     Messages,
-    /// Those whose events have names.
-    Named,
     /// Those with a marker after the reason to finish.
     Marked,
 }
@@ -85,7 +83,6 @@ impl fmt::Display for Dialects {
             Self::All => "all",
             Self::Chat => "chat completions",
             Self::Messages => "messages",
-            Self::Named => "messages, responses",
             Self::Marked => "chat completions, messages",
         })
     }
@@ -113,6 +110,13 @@ const fn both(title: &'static str, word: &'static str, cell: Option<Cell>) -> Sp
 }
 
 impl Spec {
+    /// True if a limit of time has to pass.
+    pub(super) fn waits(&self) -> bool {
+        let cells = [self.plain, self.streamed];
+        let mut outcomes = cells.iter().flatten().map(|cell| cell.outcome);
+        outcomes.any(|outcome| outcome.starts_with("timeout"))
+    }
+
     const fn only(self, dialects: Dialects) -> Self {
         Self { dialects, ..self }
     }

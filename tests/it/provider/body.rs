@@ -1,5 +1,7 @@
 //! What the scripted provider says: the same bytes for the same request, always.
 
+mod stream;
+
 use serde_json::{Value, json};
 
 use super::Request;
@@ -49,9 +51,15 @@ struct Answer<'a> {
     model: String,
     include_usage: bool,
     flaw: Option<Flaw>,
+    /// The request offers tools: the answer calls one.
+    calls_tool: bool,
     /// The tokens of the answer.
     words: Vec<String>,
 }
+
+/// The arguments of every call of a tool, in the parts that a stream gives them in.
+const ARGUMENTS: [&str; 3] = ["{\"city\":", "\"Z\u{fc}rich", "\"}"];
+const TOOL: &str = "weather";
 
 /// A good answer, apart from `flaw`.
 pub(super) fn answer(api: Api, provider: &str, request: &Request, flaw: Option<Flaw>) -> Draft {
@@ -74,6 +82,7 @@ pub(super) fn answer(api: Api, provider: &str, request: &Request, flaw: Option<F
         model,
         include_usage: body["stream_options"]["include_usage"] == json!(true),
         flaw,
+        calls_tool: body["tools"].is_array(),
         words,
     };
     let stream = body["stream"] == json!(true);
@@ -128,10 +137,8 @@ impl Answer<'_> {
         match self.api {
             Api::Chat => json!({
                 "id": "chatcmpl-1", "object": "chat.completion", "created": CREATED,
-                "model": self.model, "choices": [{
-                    "index": 0, "finish_reason": "stop", "logprobs": null,
-                    "message": {"role": "assistant", "content": self.text(), "refusal": null},
-                }], "usage": self.chat_usage()}),
+                "model": self.model, "choices": [self.chat_choice()],
+                "usage": self.chat_usage()}),
             Api::Completions => json!({
             "id": "cmpl-1", "object": "text_completion", "created": CREATED,
             "model": self.model, "usage": self.chat_usage(), "choices": [{
@@ -144,8 +151,8 @@ impl Answer<'_> {
             Api::Responses => self.response("completed", true),
             Api::Messages => json!({
                 "id": "msg_1", "type": "message", "role": "assistant", "model": self.model,
-                "content": [{"type": "text", "text": self.text()}],
-                "stop_reason": "end_turn", "stop_sequence": null,
+                "content": [self.message_block(true)],
+                "stop_reason": self.stop_reason(), "stop_sequence": null,
                 "usage": self.messages_usage(self.words.len())}),
             Api::CountTokens => json!({"input_tokens": 11}),
             Api::Models => json!({"object": "list", "has_more": false, "data": [
@@ -154,167 +161,6 @@ impl Answer<'_> {
             Api::Echo => json!({
                 "object": "echo", "provider": self.provider, "method": request.method,
                 "target": request.target, "body": String::from_utf8_lossy(&request.body)}),
-        }
-    }
-
-    fn flawed_events(&self) -> Vec<Vec<u8>> {
-        let (start, tokens, end) = match self.api {
-            Api::Messages => self.message_events(),
-            Api::Responses => self.response_events(),
-            _ => self.chat_events(),
-        };
-        let mut events = start;
-        let few = tokens.len().min(3);
-        match self.flaw {
-            Some(Flaw::EarlyError) => events.push(self.error_event()),
-            Some(Flaw::InbandError) => {
-                events.extend(tokens.into_iter().take(few));
-                events.push(self.error_event());
-            }
-            Some(Flaw::NoDone) => events.extend(tokens),
-            Some(Flaw::NoMarker) => {
-                events.extend(tokens);
-                events.extend(end);
-                events.pop();
-            }
-            Some(Flaw::MalformedLine) => {
-                events.extend(tokens.iter().take(few).cloned());
-                events.push("data: {\"id\": broken\n\n".to_owned());
-                events.extend(tokens.into_iter().skip(few));
-                events.extend(end);
-            }
-            _ => {
-                events.extend(tokens);
-                events.extend(end);
-            }
-        }
-        let shaped = events.into_iter().map(|event| match self.flaw {
-            Some(Flaw::Crlf) => event.replace('\n', "\r\n"),
-            Some(Flaw::Cr) => event.replace('\n', "\r"),
-            Some(Flaw::NoSpace) => event.replace("data: ", "data:"),
-            Some(Flaw::Unnamed) => event
-                .split_inclusive('\n')
-                .filter(|line| !line.starts_with("event:"))
-                .collect(),
-            Some(Flaw::Comments) => format!(": still here\n\n{event}"),
-            _ => event,
-        });
-        shaped.map(String::into_bytes).collect()
-    }
-
-    fn chat_events(&self) -> (Vec<String>, Vec<String>, Vec<String>) {
-        let chat = self.api == Api::Chat;
-        let chunk = |choices: Value, usage: Option<Value>| {
-            let mut chunk = json!({"id": "chatcmpl-1", "object": "chat.completion.chunk",
-                "created": CREATED, "model": self.model, "choices": choices});
-            if let Some(usage) = usage {
-                chunk["usage"] = usage;
-            }
-            format!("data: {chunk}\n\n")
-        };
-        let choice = |content: Value, reason: Option<&str>| {
-            let mut choice = json!({"index": 0, "logprobs": null, "finish_reason": reason});
-            if chat {
-                choice["delta"] = content;
-            } else {
-                choice["text"] = content.get("content").cloned().unwrap_or(json!(""));
-            }
-            chunk(json!([choice]), None)
-        };
-        let start = vec![choice(json!({"role": "assistant", "content": ""}), None)];
-        let tokens = self.words.iter();
-        let tokens = tokens.map(|word| choice(json!({"content": word}), None));
-        let mut end = vec![choice(json!({}), Some("stop"))];
-        if self.include_usage && self.flaw != Some(Flaw::NoUsage) {
-            end.push(chunk(json!([]), Some(self.chat_usage())));
-        }
-        end.push("data: [DONE]\n\n".to_owned());
-        (start, tokens.collect(), end)
-    }
-
-    fn message_events(&self) -> (Vec<String>, Vec<String>, Vec<String>) {
-        let start = json!({"type": "message_start", "message": {
-            "id": "msg_1", "type": "message", "role": "assistant", "model": self.model,
-            "content": [], "stop_reason": null, "stop_sequence": null,
-            "usage": self.messages_usage(1)}});
-        let block = json!({"type": "content_block_start", "index": 0,
-            "content_block": {"type": "text", "text": ""}});
-        let tokens = self.words.iter().map(|word| {
-            event(&json!({"type": "content_block_delta", "index": 0,
-                "delta": {"type": "text_delta", "text": word}}))
-        });
-        let mut delta = json!({"type": "message_delta",
-            "delta": {"stop_reason": "end_turn", "stop_sequence": null}});
-        if self.flaw != Some(Flaw::NoUsage) {
-            delta["usage"] = json!({"output_tokens": self.words.len()});
-        }
-        (
-            vec![
-                event(&start),
-                event(&block),
-                event(&json!({"type": "ping"})),
-            ],
-            tokens.collect(),
-            vec![
-                event(&json!({"type": "content_block_stop", "index": 0})),
-                event(&delta),
-                event(&json!({"type": "message_stop"})),
-            ],
-        )
-    }
-
-    fn response_events(&self) -> (Vec<String>, Vec<String>, Vec<String>) {
-        let state = |kind: &str, number: usize, status: &str, done: bool| {
-            event(
-                &json!({"type": format!("response.{kind}"), "sequence_number": number,
-                "response": self.response(status, done)}),
-            )
-        };
-        let tokens = self.words.iter().enumerate().map(|(number, word)| {
-            event(
-                &json!({"type": "response.output_text.delta", "sequence_number": number + 2,
-                "item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": word}),
-            )
-        });
-        (
-            vec![
-                state("created", 0, "in_progress", false),
-                state("in_progress", 1, "in_progress", false),
-            ],
-            tokens.collect(),
-            vec![state("completed", self.words.len() + 2, "completed", true)],
-        )
-    }
-
-    fn response(&self, status: &str, done: bool) -> Value {
-        let mut response = json!({"id": "resp_1", "object": "response", "created_at": CREATED,
-            "model": self.model, "status": status, "error": null, "output": [], "usage": null});
-        if done {
-            let text = json!({"type": "output_text", "text": self.text(), "annotations": []});
-            response["output"] = json!([{"type": "message", "id": "msg_1",
-                "status": "completed", "role": "assistant", "content": [text]}]);
-            if self.flaw != Some(Flaw::NoUsage) {
-                let tokens = self.words.len();
-                response["usage"] = json!({"input_tokens": 11, "output_tokens": tokens,
-                    "total_tokens": 11 + tokens, "input_tokens_details": {"cached_tokens": 2},
-                    "output_tokens_details": {"reasoning_tokens": 0}});
-            }
-        }
-        response
-    }
-
-    fn error_event(&self) -> String {
-        let message = "scripted error in the stream";
-        match self.api {
-            Api::Messages => event(&json!({"type": "error",
-                "error": {"type": "overloaded_error", "message": message}})),
-            Api::Responses => event(&json!({"type": "error", "sequence_number": 99,
-                "code": "server_error", "message": message, "param": null})),
-            _ => {
-                let error = json!({"error": {"message": message, "type": "server_error",
-                    "param": null, "code": null}});
-                format!("data: {error}\n\n")
-            }
         }
     }
 

@@ -1,0 +1,42 @@
+//! The bodies of requests: what routing reads, and the model name that is put in.
+#![no_main]
+
+use bytes::Bytes;
+use cutover::llm::{self, Dialect};
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+fuzz_target!(|data: &[u8]| {
+    for dialect in [
+        Dialect::OpenAiChat,
+        Dialect::OpenAiCompletions,
+        Dialect::OpenAiEmbeddings,
+        Dialect::OpenAiResponses,
+        Dialect::AnthropicMessages,
+    ] {
+        read(dialect, data);
+    }
+    llm::hash_body(data);
+    llm::sticky_field(data, "user");
+});
+
+fn read(dialect: Dialect, data: &[u8]) {
+    let Some(facts) = llm::read_request(dialect, data) else {
+        return;
+    };
+    let key = llm::sticky_auto(dialect, &facts, data, |_| false);
+    assert_eq!(key, llm::sticky_auto(dialect, &facts, data, |_| false));
+    llm::sticky_auto(dialect, &facts, data, |_| true);
+    let parsed: Result<Value, _> = serde_json::from_slice(data);
+    let (Ok(before), Some(span)) = (parsed, facts.model_span.clone()) else {
+        return;
+    };
+    // A body that is JSON stays JSON, and differs in the model alone.
+    let body = Bytes::copy_from_slice(data);
+    let name = "a \"new\" model \u{1f980}";
+    let mapped = llm::replace_model(&body, span, name);
+    let mut after: Value = serde_json::from_slice(&mapped).expect("the new body is JSON");
+    assert_eq!(after["model"], name);
+    after["model"] = before["model"].clone();
+    assert_eq!(after, before);
+}
