@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix demo bench lint packages sdk-venv sdk-node clean
+.PHONY: test test-long fault-matrix mixed-load demo bench lint packages sdk-venv sdk-node clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv sdk-node lint
@@ -17,6 +17,10 @@ test-long:
 ## make fault-matrix: plays every way to fail, and prints what the client gets and what is counted
 fault-matrix:
 	cargo test --quiet --test it fault_matrix -- --nocapture
+
+## make mixed-load: ten minutes of load while the canary fails in another way every few seconds
+mixed-load:
+	CUTOVER_MIXED_LOAD_S=600 cargo test --test it mixed_load -- --nocapture
 
 lint:
 	cargo fmt --check

@@ -17,6 +17,8 @@ mod harness;
 #[cfg(test)]
 mod metering;
 #[cfg(test)]
+mod mixed_load;
+#[cfg(test)]
 mod operators;
 #[cfg(test)]
 mod provider;
