@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix mixed-load demo bench lint packages sdk-venv sdk-node clean
+.PHONY: test test-long fault-matrix mixed-load fuzz demo bench lint packages sdk-venv sdk-node clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv sdk-node lint
@@ -21,6 +21,19 @@ fault-matrix:
 ## make mixed-load: ten minutes of load while the canary fails in another way every few seconds
 mixed-load:
 	CUTOVER_MIXED_LOAD_S=600 cargo test --test it mixed_load -- --nocapture
+
+## make fuzz: every parser of bytes from outside, five minutes each (FUZZ_S=300); needs a nightly compiler and cargo-fuzz
+FUZZ_S ?= 300
+FUZZ_TARGETS ?= sse chat completions embeddings responses messages request config
+fuzz:
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || { \
+	  echo "make fuzz needs: rustup toolchain install nightly && cargo install cargo-fuzz" >&2; exit 2; }
+	cargo +nightly fuzz build --sanitizer none
+	cd fuzz && for target in $(FUZZ_TARGETS); do \
+	  mkdir -p corpus/$$target && echo "$$target, $(FUZZ_S) s" && \
+	  cargo +nightly fuzz run --sanitizer none $$target corpus/$$target seeds/$$target -- \
+	    -max_total_time=$(FUZZ_S) -dict=words.dict -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
 
 lint:
 	cargo fmt --check

@@ -1,6 +1,8 @@
 //! The bodies of requests: what routing reads, and the model name that is put in.
 #![no_main]
 
+use std::hint::black_box;
+
 use bytes::Bytes;
 use cutover::llm::{self, Dialect};
 use libfuzzer_sys::fuzz_target;
@@ -16,8 +18,7 @@ fuzz_target!(|data: &[u8]| {
     ] {
         read(dialect, data);
     }
-    llm::hash_body(data);
-    llm::sticky_field(data, "user");
+    black_box((llm::hash_body(data), llm::sticky_field(data, "user")));
 });
 
 fn read(dialect: Dialect, data: &[u8]) {
@@ -26,7 +27,7 @@ fn read(dialect: Dialect, data: &[u8]) {
     };
     let key = llm::sticky_auto(dialect, &facts, data, |_| false);
     assert_eq!(key, llm::sticky_auto(dialect, &facts, data, |_| false));
-    llm::sticky_auto(dialect, &facts, data, |_| true);
+    black_box(llm::sticky_auto(dialect, &facts, data, |_| true));
     let parsed: Result<Value, _> = serde_json::from_slice(data);
     let (Ok(before), Some(span)) = (parsed, facts.model_span.clone()) else {
         return;
