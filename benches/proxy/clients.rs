@@ -42,10 +42,10 @@ pub(crate) struct Load {
 
 impl Load {
     /// `connections` clients that ask, wait for the answer and ask again.
-    pub(crate) fn plain(address: SocketAddr, connections: u32) -> Self {
-        Self::start(connections, |seen, n| async move {
+    pub(crate) fn plain(address: SocketAddr, path: &'static str, connections: u32) -> Self {
+        Self::start(connections, move |seen, n| async move {
             let mut connection = Connection::open(address).await?;
-            let mut request = Request::new(n, false);
+            let mut request = Request::new(path, n, false);
             while !seen.stop.get() {
                 connection.ask(request.next()).await?;
                 connection.completion().await?;
@@ -56,11 +56,16 @@ impl Load {
     }
 
     /// `streams` clients that read one stream each to its end; they start within `ramp`.
-    pub(crate) fn streams(address: SocketAddr, streams: u32, ramp: Duration) -> Self {
+    pub(crate) fn streams(
+        address: SocketAddr,
+        path: &'static str,
+        streams: u32,
+        ramp: Duration,
+    ) -> Self {
         Self::start(streams, move |seen, n| async move {
             sleep(ramp * n / streams).await;
             let mut connection = Connection::open(address).await?;
-            connection.ask(Request::new(n, true).next()).await?;
+            connection.ask(Request::new(path, n, true).next()).await?;
             connection.events(&seen).await?;
             seen.answers.set(seen.answers.get() + 1);
             Ok(())
@@ -108,7 +113,9 @@ impl Load {
 /// Asks once, to learn whether a proxy serves already.
 pub(crate) async fn ask_once(address: SocketAddr) -> Result<(), String> {
     let mut connection = Connection::open(address).await?;
-    connection.ask(Request::new(0, false).next()).await?;
+    connection
+        .ask(Request::new("/v1/chat/completions", 0, false).next())
+        .await?;
     connection.completion().await
 }
 
@@ -217,7 +224,7 @@ struct Request {
 const USER_DIGITS: usize = 16;
 
 impl Request {
-    fn new(client: u32, is_stream: bool) -> Self {
+    fn new(path: &str, client: u32, is_stream: bool) -> Self {
         let mark = "0".repeat(USER_DIGITS);
         let body = format!(
             "{{\"model\":\"gpt-4o-mini\",\"stream\":{is_stream},\"user\":\"{mark}\",\"messages\":[\
@@ -229,7 +236,7 @@ impl Request {
              it? The hedge will not wait any longer and neither will my neighbour.\"}}],\"temperature\":0.2,\"max_tokens\":256}}"
         );
         let request = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: llm.internal\r\naccept: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nhost: llm.internal\r\naccept: application/json\r\n\
              accept-encoding: gzip, deflate\r\nauthorization: Bearer sk-bench-0123456789abcdef0123\r\n\
              content-type: application/json\r\nuser-agent: OpenAI/Python 1.109.1\r\n\
              x-stainless-arch: x64\r\nx-stainless-lang: python\r\nx-stainless-os: Linux\r\n\

@@ -188,7 +188,7 @@ const REQUEST_FACTS: &str =
 /// Requests per second that the bench manages without a proxy: what it cannot measure beyond.
 async fn ceiling(upstreams: &Upstreams) -> Result<f64, String> {
     let [first, _] = upstreams.addresses;
-    let load = Load::plain(first, CONNECTIONS);
+    let load = Load::plain(first, "/v1/chat/completions", CONNECTIONS);
     sleep(Duration::from_millis(200)).await;
     let (begun, before) = (Instant::now(), load.seen.answers.get());
     sleep(Duration::from_secs(1)).await;
@@ -204,7 +204,7 @@ async fn measure(
 ) -> Result<Round, String> {
     let [_, second_before] = upstreams.requests();
     let all_before: u64 = upstreams.requests().iter().sum();
-    let load = Load::plain(running.address, CONNECTIONS);
+    let load = Load::plain(running.address, running.path, CONNECTIONS);
     sleep(WARM_UP).await;
     let answers = || load.seen.answers.get();
     let (begun, before, used) = (Instant::now(), answers(), Used::by(running.pid()));
@@ -240,7 +240,7 @@ async fn measure_streams(
         .events_per_stream
         .set(u32::try_from(events).map_err(|e| e.to_string())?);
     let sent_before = (pacer.events.get(), pacer.bytes.get());
-    let load = Load::streams(running.address, STREAMS, RAMP);
+    let load = Load::streams(running.address, running.path, STREAMS, RAMP);
     sleep(RAMP + WARM_UP).await;
     let (begun, before, used) = (
         Instant::now(),

@@ -43,7 +43,7 @@ impl Options {
             None => None,
             Some(name) => {
                 let peer = Peer::ALL.into_iter().find(|peer| peer.name() == name);
-                Some(peer.ok_or("--only: nginx, haproxy or cutover")?)
+                Some(peer.ok_or("--only: nginx, haproxy, cutover or cutover-unmetered")?)
             }
         };
         Ok(Self {

@@ -30,11 +30,13 @@ pub(crate) enum Peer {
     Haproxy,
     /// Ourselves.
     Cutover,
+    /// Ourselves on a path that is not metered: bytes pass unread.
+    Unmetered,
 }
 
 impl Peer {
     /// All, the yardstick first.
-    pub(crate) const ALL: [Self; 3] = [Self::Nginx, Self::Haproxy, Self::Cutover];
+    pub(crate) const ALL: [Self; 4] = [Self::Nginx, Self::Haproxy, Self::Cutover, Self::Unmetered];
 
     /// Its name in the table.
     pub(crate) fn name(self) -> &'static str {
@@ -42,6 +44,20 @@ impl Peer {
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Cutover => "cutover",
+            Self::Unmetered => "cutover-unmetered",
+        }
+    }
+
+    /// True for both ways in which cutover is measured.
+    fn is_cutover(self) -> bool {
+        matches!(self, Self::Cutover | Self::Unmetered)
+    }
+
+    /// The path that is asked of it.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Unmetered => "/v1/unmetered",
+            _ => "/v1/chat/completions",
         }
     }
 
@@ -49,7 +65,7 @@ impl Peer {
     pub(crate) fn version(self) -> Option<String> {
         let flag = match self {
             Self::Nginx | Self::Haproxy => "-v",
-            Self::Cutover => "--version",
+            Self::Cutover | Self::Unmetered => "--version",
         };
         let output = Command::new(self.program()?).arg(flag).output().ok()?;
         // nginx tells its version on standard error.
@@ -65,7 +81,7 @@ impl Peer {
     }
 
     fn program(self) -> Option<PathBuf> {
-        if self == Self::Cutover {
+        if self.is_cutover() {
             let built = option_env!("CARGO_BIN_EXE_cutover").unwrap_or_default();
             let path = std::env::var_os("CUTOVER_BENCH_BINARY").map_or(built.into(), PathBuf::from);
             return path.is_file().then_some(path);
@@ -86,6 +102,8 @@ pub(crate) struct Running {
     child: Child,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// The path that is asked of it.
+    pub(crate) path: &'static str,
 }
 
 impl Running {
@@ -129,7 +147,7 @@ pub(crate) async fn start(
 ) -> Result<Running, String> {
     let Some(program) = peer.program() else {
         return Err(match peer {
-            Peer::Cutover => "not built: run `make bench`".to_owned(),
+            Peer::Cutover | Peer::Unmetered => "not built: run `make bench`".to_owned(),
             _ => "not installed: `make bench` installs it from Debian".to_owned(),
         });
     };
@@ -153,7 +171,7 @@ pub(crate) async fn start(
     match peer {
         Peer::Nginx => command.arg("-p").arg(&folder).arg("-c").arg(&config),
         Peer::Haproxy => command.arg("-db").arg("-f").arg(&config),
-        Peer::Cutover => command.arg("run").arg("--config").arg(&config),
+        Peer::Cutover | Peer::Unmetered => command.arg("run").arg("--config").arg(&config),
     };
     let spawned = command
         .current_dir(&folder)
@@ -163,9 +181,13 @@ pub(crate) async fn start(
         .stderr(log)
         .spawn();
     let child = spawned.map_err(|e| format!("taskset, of the package util-linux: {e}"))?;
-    let mut running = Running { child, address };
+    let mut running = Running {
+        child,
+        address,
+        path: peer.path(),
+    };
     ready(&mut running, &folder).await?;
-    if peer == Peer::Cutover {
+    if peer.is_cutover() {
         set_weight(&program, &config)?;
     }
     Ok(running)
@@ -190,7 +212,7 @@ fn prepare(peer: Peer, places: &configs::Places<'_>) -> io::Result<File> {
     let text = match peer {
         Peer::Nginx => configs::nginx(places),
         Peer::Haproxy => configs::haproxy(places),
-        Peer::Cutover => configs::cutover(places),
+        Peer::Cutover | Peer::Unmetered => configs::cutover(places),
     };
     fs::write(places.folder.join(configs::FILE), text)?;
     File::create(places.folder.join("log"))
