@@ -49,6 +49,8 @@ struct Answer<'a> {
     model: String,
     include_usage: bool,
     flaw: Option<Flaw>,
+    /// Of the state that the answer gives out, if the model is called `state`: no other answer has it.
+    mark: Option<String>,
     /// The tokens of the answer.
     words: Vec<String>,
 }
@@ -71,6 +73,7 @@ pub(super) fn answer(api: Api, provider: &str, request: &Request, flaw: Option<F
         model,
         include_usage: body["stream_options"]["include_usage"] == json!(true),
         flaw,
+        mark: (body["model"] == "state").then(|| format!("{provider}_{}", request.order)),
         words,
     };
     let stream = body["stream"] == json!(true);
@@ -141,7 +144,7 @@ impl Answer<'_> {
             Api::Responses => self.response("completed", true),
             Api::Messages => json!({
                 "id": "msg_1", "type": "message", "role": "assistant", "model": self.model,
-                "content": [{"type": "text", "text": self.text()}],
+                "content": self.message_content(),
                 "stop_reason": "end_turn", "stop_sequence": null,
                 "usage": self.messages_usage(self.words.len())}),
             Api::CountTokens => json!({"input_tokens": 11}),
@@ -229,6 +232,7 @@ impl Answer<'_> {
             event(&json!({"type": "content_block_delta", "index": 0,
                 "delta": {"type": "text_delta", "text": word}}))
         });
+        let tokens = self.thinking_events().into_iter().chain(tokens);
         let mut delta = json!({"type": "message_delta",
             "delta": {"stop_reason": "end_turn", "stop_sequence": null}});
         if self.flaw != Some(Flaw::NoUsage) {
@@ -247,6 +251,33 @@ impl Answer<'_> {
                 event(&json!({"type": "message_stop"})),
             ],
         )
+    }
+
+    fn message_content(&self) -> Value {
+        let text = json!({"type": "text", "text": self.text()});
+        match &self.mark {
+            None => json!([text]),
+            Some(mark) => json!([
+                {"type": "thinking", "thinking": "hm", "signature": format!("sig_{mark}")}, text]),
+        }
+    }
+
+    /// Thinking with a signature in two pieces.
+    fn thinking_events(&self) -> Vec<String> {
+        let Some(mark) = &self.mark else {
+            return Vec::new();
+        };
+        let delta = |delta: Value| {
+            event(&json!({"type": "content_block_delta", "index": 7, "delta": delta}))
+        };
+        vec![
+            event(&json!({"type": "content_block_start", "index": 7,
+                "content_block": {"type": "thinking", "thinking": "", "signature": ""}})),
+            delta(json!({"type": "thinking_delta", "thinking": "hm"})),
+            delta(json!({"type": "signature_delta", "signature": "sig_"})),
+            delta(json!({"type": "signature_delta", "signature": mark})),
+            event(&json!({"type": "content_block_stop", "index": 7})),
+        ]
     }
 
     fn response_events(&self) -> (Vec<String>, Vec<String>, Vec<String>) {
@@ -275,10 +306,20 @@ impl Answer<'_> {
     fn response(&self, status: &str, done: bool) -> Value {
         let mut response = json!({"id": "resp_1", "object": "response", "created_at": CREATED,
             "model": self.model, "status": status, "error": null, "output": [], "usage": null});
+        if let Some(mark) = &self.mark {
+            response["id"] = json!(format!("resp_{mark}"));
+        }
         if done {
             let text = json!({"type": "output_text", "text": self.text(), "annotations": []});
             response["output"] = json!([{"type": "message", "id": "msg_1",
                 "status": "completed", "role": "assistant", "content": [text]}]);
+            if let (Some(mark), Some(items)) = (&self.mark, response["output"].as_array_mut()) {
+                items.insert(
+                    0,
+                    json!({"type": "reasoning", "id": format!("rs_{mark}"),
+                    "encrypted_content": format!("enc_{mark}"), "summary": []}),
+                );
+            }
             if self.flaw != Some(Flaw::NoUsage) {
                 let tokens = self.words.len();
                 response["usage"] = json!({"input_tokens": 11, "output_tokens": tokens,
