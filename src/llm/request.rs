@@ -6,14 +6,14 @@
 #![deny(clippy::disallowed_methods)]
 
 use std::borrow::Cow;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use bytes::{Bytes, BytesMut};
 
 use super::state::{PinReason, Reader, Side, has_hint, hash_state, id_of, names_container};
 use super::{Dialect, json};
 
-/// Of a request that names more pieces of state within its messages the last so many are kept.
+/// Of a request that names more pieces of state within its messages only so many of the last are kept.
 const STATE_MAX: usize = 32;
 /// Members of a request itself that name state; it has no more, unless it repeats them.
 const TOP_MAX: usize = 4;
@@ -111,9 +111,7 @@ pub fn read_request(dialect: Dialect, body: &[u8]) -> Option<RequestFacts<'_>> {
 struct Named {
     reason: Option<PinReason>,
     top: Vec<u64>,
-    /// The last [`STATE_MAX`] pieces, in a ring.
     pieces: Vec<u64>,
-    found: usize,
 }
 
 impl Named {
@@ -126,15 +124,32 @@ impl Named {
         }
     }
 
+    /// The latest turns come first, and most turns hold nothing: a long conversation is seldom read whole.
     fn within(&mut self, raw: &str) {
+        if raw.starts_with('{') {
+            return self.turn(raw);
+        }
+        let mut turns = Vec::new();
+        json::elements(raw, |turn| {
+            turns.push(turn);
+            ControlFlow::Continue(())
+        });
+        for turn in turns.into_iter().rev() {
+            if self.pieces.len() >= STATE_MAX {
+                return;
+            }
+            if has_hint(turn.as_bytes()) {
+                self.turn(turn);
+            }
+        }
+    }
+
+    fn turn(&mut self, raw: &str) {
         let mut each = |reason, text: &str| {
             self.reason = self.reason.or(Some(reason));
-            let hash = hash_state(text);
-            match self.pieces.get_mut(self.found % STATE_MAX) {
-                Some(oldest) => *oldest = hash,
-                None => self.pieces.push(hash),
+            if self.pieces.len() < STATE_MAX {
+                self.pieces.push(hash_state(text));
             }
-            self.found += 1;
         };
         Reader::new(Side::Request, &mut each).read(raw);
     }

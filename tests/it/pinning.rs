@@ -113,6 +113,22 @@ async fn every_way_to_name_a_piece_of_an_answer_leads_to_its_maker() {
 }
 
 #[tokio::test]
+async fn an_answer_too_large_to_be_read_whole_still_gives_out_its_id() {
+    for stream in [false, true] {
+        let rig = Rig::at(100).await;
+        let mut client = rig.client().await;
+        let mut body = ask("fault-huge-event", stream);
+        body["state"] = json!(true);
+        let first = exchange(&mut client, RESPONSES, &[], &body).await;
+        assert!(first.body.len() > 1024 * 1024);
+        let next = after_response(&response_id(&first, stream));
+        rig.set_weight("default", 0).await;
+        let answer = exchange(&mut client, RESPONSES, &[], &next).await;
+        assert_eq!(served_by(&answer), "canary", "stream: {stream}");
+    }
+}
+
+#[tokio::test]
 async fn thinking_is_continued_where_it_was_signed() {
     for stream in [false, true] {
         let rig = Rig::at(100).await;

@@ -171,8 +171,13 @@ const PINS: &[(Dialect, &str, Pinned)] = &[
             {"type":"item_reference","id":"rs_2"}],"tools":[{"type":"file_search","vector_store_ids":["a","b"]}]}"#,
         Some((
             PinReason::PreviousResponse,
-            &["resp_1", "rs_1", "rs_2", "a", "b"],
+            &["resp_1", "rs_2", "rs_1", "a", "b"],
         )),
+    ),
+    (
+        Responses,
+        r#"{"tool_resources":{"file_search":{"vector_store_ids":["vs_1"]}}}"#,
+        Some((PinReason::File, &["vs_1"])),
     ),
     (
         Messages,
@@ -202,11 +207,9 @@ fn state_of_one_provider_pins_a_request() {
 #[test]
 fn a_request_that_names_much_state_keeps_what_is_at_its_top_and_the_latest() {
     let block = |n: u32| format!(r#"{{"type":"thinking","thinking":"t","signature":"s{n}"}}"#);
-    let blocks: Vec<_> = (0..100).map(block).collect();
-    let body = format!(
-        r#"{{"container":"c1","messages":[{{"role":"assistant","content":[{}]}}]}}"#,
-        blocks.join(",")
-    );
+    let turn = |n: u32| format!(r#"{{"role":"assistant","content":[{}]}}"#, block(n));
+    let turns: Vec<_> = (0..100).map(turn).collect();
+    let body = format!(r#"{{"container":"c1","messages":[{}]}}"#, turns.join(","));
     let facts = read_request(Messages, body.as_bytes()).unwrap();
     assert_eq!(facts.state.len(), STATE_MAX + 1);
     assert_eq!(facts.pinned, Some(PinReason::Container));

@@ -49,7 +49,7 @@ struct Answer<'a> {
     model: String,
     include_usage: bool,
     flaw: Option<Flaw>,
-    /// Of the state that the answer gives out, if the model is called `state`: no other answer has it.
+    /// Of the state that the answer gives out, if the model is called `state` or `state` is true: no other answer has it.
     mark: Option<String>,
     /// The tokens of the answer.
     words: Vec<String>,
@@ -73,7 +73,8 @@ pub(super) fn answer(api: Api, provider: &str, request: &Request, flaw: Option<F
         model,
         include_usage: body["stream_options"]["include_usage"] == json!(true),
         flaw,
-        mark: (body["model"] == "state").then(|| format!("{provider}_{}", request.order)),
+        mark: (body["model"] == "state" || body["state"] == true)
+            .then(|| format!("{provider}_{}", request.order)),
         words,
     };
     let stream = body["stream"] == json!(true);
