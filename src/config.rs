@@ -62,6 +62,8 @@ pub struct ProxyConfig {
     pub max_connections: NonZeroUsize,
     /// How long in-flight requests may finish on shutdown.
     pub drain: Duration,
+    /// How long ids of state that the canary keeps are remembered, in whole hours.
+    pub learned_ids_ttl: Duration,
 }
 
 /// The admin API's listener.

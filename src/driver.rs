@@ -128,6 +128,7 @@ impl Driver {
                 }
                 _ = tick.tick() => {
                     self.shared.tell();
+                    self.shared.sweep(UnixMillis::now());
                     self.look_at_all();
                 }
                 Some(request) = self.inputs.requests.recv() => self.answer(request),
@@ -183,6 +184,7 @@ impl Driver {
             });
         }
         self.store.record_attempts(rows);
+        self.store.record_learned(batch.learned);
         for (place, event) in events {
             self.look_at(place, Some(event), None);
         }
@@ -303,26 +305,8 @@ impl Driver {
             config_path: self.config_path.as_deref(),
             config_loaded_at: self.config_loaded_at,
             config_error: self.config_error.as_deref(),
+            learned: &self.shared.learned,
         })
-    }
-
-    /// One line when the store fails, one when it is back; never one per tick.
-    fn tell_health(&mut self) {
-        let health = self.health.borrow_and_update().clone();
-        if health.healthy == self.store_was_healthy {
-            return;
-        }
-        self.store_was_healthy = health.healthy;
-        if health.healthy {
-            tracing::info!(alert = "store-recovered", "the store works again");
-        } else {
-            let error = health.error.unwrap_or_default();
-            tracing::error!(
-                alert = "store-failing",
-                error,
-                "the store is failing; traffic flows, weights do not rise"
-            );
-        }
     }
 
     /// Tells the data plane about rollouts and configuration. Samples carry the epoch from then on.
@@ -348,6 +332,7 @@ impl Driver {
             breakers: self.shared.breakers.clone(),
             limits: self.shared.limits.clone(),
             rollouts: self.rollouts.iter().map(Rollout::plane).collect(),
+            learned: Arc::clone(&self.shared.learned),
         }));
     }
 

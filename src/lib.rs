@@ -4,7 +4,7 @@
 //!
 //! **Words shared by all:** [`arm`], [`clock`], [`outcome`], [`sample`], [`sketch`].
 //! **Data plane** (one thread per worker, waits for nothing but the peers): [`config`], [`proxy`],
-//! [`upstream`], [`llm`], [`meter`], [`recorder`].
+//! [`upstream`], [`llm`], [`meter`], [`learned`], [`recorder`].
 //! **Control plane** (one driver, pure decisions): [`controller`], [`driver`], [`weights`], [`store`].
 //! **Side doors:** [`admin`], [`cli`], [`demo`], [`simulate`], [`telemetry`]. [`app`] wires all of it.
 
@@ -16,6 +16,7 @@ pub mod sketch;
 
 pub mod config;
 
+pub mod learned;
 pub mod llm;
 pub mod meter;
 pub mod proxy;

@@ -4,30 +4,35 @@
 //! except for the model name, which [`replace_model`] and [`ModelEcho`] splice. Whatever bytes arrive, nothing here panics, and
 //! a line that cannot be read never harms the lines after it. Every buffer has a bound.
 //!
-//! Requests: [`read_request`], [`sticky_auto`]. Answers: [`StreamWatch`] for streams, [`read_plain`] for
-//! whole bodies, [`classify_status`] for refusals. Bodies of our own making: [`error_body`], [`error_event`].
+//! Requests: [`read_request`], [`sticky_auto`], [`state_in_path`]. Answers: [`StreamWatch`] for streams,
+//! [`read_plain`] for whole bodies, [`ids_of_answer`] for what they leave behind, [`classify_status`] for
+//! refusals. Bodies of our own making: [`error_body`], [`error_event`].
 #![deny(clippy::disallowed_methods)]
 
 mod anthropic;
 mod echo;
 mod error;
 mod json;
+mod learn;
 mod limits;
 mod openai;
 mod plain;
 mod price;
 mod request;
 mod sse;
+mod state;
 mod sticky;
 mod stream;
 mod usage;
 
 pub use echo::ModelEcho;
 pub use error::{classify_status, error_body, error_event, with_clients_own_key};
+pub use learn::ids_of_answer;
 pub use limits::{RETRY_AFTER_MS_MAX, clamp_retry_after, retry_after_ms};
 pub use plain::{PlainFacts, read_plain};
 pub use price::cost_usd;
-pub use request::{PinReason, RequestFacts, read_request, replace_model};
+pub use request::{RequestFacts, read_request, replace_model};
+pub use state::{PathState, PinReason, hash_state, state_in_path};
 pub use sticky::{hash_body, hash_key, sticky_auto, sticky_field};
 pub use stream::{StreamError, StreamWatch};
 

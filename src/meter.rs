@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::clock::monotonic_ms;
 use crate::llm::{self, Dialect, StreamWatch};
 use crate::outcome::Outcome;
+use crate::proxy::learner::Learner;
 use crate::proxy::plane::Worker;
 use crate::sample::{Sample, Usage};
 use crate::upstream::limit::Slot;
@@ -35,6 +36,8 @@ pub struct Meter {
     slot: Option<Slot>,
     /// Whose breaker learns how it goes; `None` once that is told, or when nothing is dialled.
     ticket: Option<Ticket>,
+    /// The canary's only: what learns which state its answers give out.
+    learner: Option<Rc<Learner>>,
 }
 
 /// Leave to dial an arm: what its breaker wants to know in return.
@@ -86,7 +89,13 @@ impl Meter {
             reported: false,
             slot: None,
             ticket,
+            learner: None,
         }
+    }
+
+    /// The answer is the canary's: what state it gives out is learned as it goes by.
+    pub fn learn_into(&mut self, learner: &Rc<Learner>) {
+        self.learner = Some(Rc::clone(learner));
     }
 
     /// Holds a place under the arm's limit until the attempt ends.
@@ -113,7 +122,21 @@ impl Meter {
 
     /// Reads the body as a stream of events from here on.
     pub fn watch_stream(&mut self, dialect: Dialect) {
-        self.watch = Watch::Stream(Box::new(StreamWatch::new(dialect)));
+        self.watch = Watch::Stream(Box::new(match self.learner {
+            Some(_) => StreamWatch::learning(dialect),
+            None => StreamWatch::new(dialect),
+        }));
+    }
+
+    /// Reads the body of an answer that is not measured, only to learn from it.
+    pub fn watch_object(&mut self) {
+        self.watch = Watch::Whole(Whole {
+            dialect: None,
+            content_type: None,
+            is_error: false,
+            chunks: Vec::new(),
+            bytes: 0,
+        });
     }
 
     /// Reads the body as one answer, to be judged at its end.
@@ -149,6 +172,9 @@ impl Meter {
             Watch::Blind(_) => {}
             Watch::Stream(stream) => {
                 stream.feed(chunk);
+                if let Some(learner) = &self.learner {
+                    learner.learn(&stream.take_ids(), &self.worker.samples);
+                }
                 if self.sample.ttft_us.is_none() && stream.has_content() {
                     self.sample.ttft_us = Some(micros_since(self.sent_at));
                     if let Some(ticket) = self.ticket.take() {
@@ -161,6 +187,12 @@ impl Meter {
                 if whole.bytes <= PLAIN_MAX_BYTES {
                     whole.chunks.push(chunk.clone());
                 } else {
+                    if let Some(learner) = self.learner.as_ref().filter(|_| !whole.is_error) {
+                        // The id of a response stands at its beginning.
+                        let head: &[u8] = whole.chunks.first().map_or(chunk, |first| first);
+                        let ids = llm::ids_of_answer(whole.dialect, head);
+                        learner.learn(&ids, &self.worker.samples);
+                    }
                     // Too large to read: judged by its status alone.
                     self.watch =
                         Watch::Blind(whole.by_status(self.sample.status, self.key_injected));
@@ -205,12 +237,18 @@ impl Meter {
             }
             Watch::Stream(stream) => {
                 let outcome = stream.finish(true);
+                if let Some(learner) = &self.learner {
+                    learner.learn(&stream.take_ids(), &self.worker.samples);
+                }
                 self.sample.usage = stream.usage();
                 self.sample.complete = outcome == Outcome::Ok;
                 outcome
             }
             Watch::Whole(whole) => {
-                let (outcome, usage) = whole.judge(self.sample.status, self.key_injected);
+                let samples = &self.worker.samples;
+                let learn = self.learner.as_ref();
+                let learn = learn.map(|learner| |ids: &[u64]| learner.learn(ids, samples));
+                let (outcome, usage) = whole.judge(self.sample.status, self.key_injected, learn);
                 self.sample.usage = usage;
                 self.sample.complete = true;
                 outcome
@@ -294,7 +332,13 @@ impl Whole {
         }
     }
 
-    fn judge(&self, status: u16, key_injected: bool) -> (Outcome, Option<Usage>) {
+    /// Calls `learn` with the state that a good answer gives out.
+    fn judge(
+        &self,
+        status: u16,
+        key_injected: bool,
+        learn: Option<impl FnOnce(&[u64])>,
+    ) -> (Outcome, Option<Usage>) {
         let joined;
         let body: &[u8] = match self.chunks.as_slice() {
             [one] => one,
@@ -303,6 +347,9 @@ impl Whole {
                 &joined
             }
         };
+        if let Some(learn) = learn.filter(|_| !self.is_error) {
+            learn(&llm::ids_of_answer(self.dialect, body));
+        }
         match self.dialect {
             Some(dialect) if !self.is_error => {
                 let content_type = self.content_type.as_deref();

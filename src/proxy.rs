@@ -19,6 +19,7 @@ pub mod budget;
 mod client_io;
 pub mod failover;
 pub mod handle;
+pub mod learner;
 pub mod listener;
 pub mod plane;
 mod read;

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
 use crate::arm::Arm;
+use crate::learned::LearnedId;
 use crate::sample::{Role, Routing, Sample};
 
 /// The longest that a sample stays in a worker's buffer.
@@ -36,6 +37,8 @@ pub struct Batch {
     pub samples: Vec<Sample>,
     /// Live first attempts that were routed, with how many of each kind; kinds may repeat.
     pub routed: Vec<(Routing, u32)>,
+    /// State that the canary gave out.
+    pub learned: Vec<LearnedId>,
 }
 
 /// The worker's end. Cloned once per worker, never shared between threads.
@@ -96,11 +99,12 @@ impl Batch {
         Self {
             samples: Vec::with_capacity(BATCH),
             routed: Vec::with_capacity(ROUTINGS),
+            learned: Vec::new(),
         }
     }
 
     const fn is_empty(&self) -> bool {
-        self.samples.is_empty() && self.routed.is_empty()
+        self.samples.is_empty() && self.routed.is_empty() && self.learned.is_empty()
     }
 }
 
@@ -141,6 +145,20 @@ impl SampleSink {
         }
     }
 
+    /// Takes ids that were learned and that the store shall keep. Never waits.
+    pub fn learned(&self, ids: impl Iterator<Item = LearnedId>) {
+        let length = {
+            let mut buffer = self.buffer.borrow_mut();
+            buffer.learned.extend(ids);
+            buffer.learned.len()
+        };
+        if length >= BATCH {
+            self.flush();
+        } else if length > 0 {
+            self.not_empty.notify_one();
+        }
+    }
+
     /// Hands over what is there.
     pub fn flush(&self) {
         let mut buffer = self.buffer.borrow_mut();
@@ -153,7 +171,7 @@ impl SampleSink {
                 Ok(()) => return,
                 Err(error) => error,
             };
-        let count = lost.samples.len() as u64;
+        let count = (lost.samples.len() + lost.learned.len()) as u64;
         self.dropped.fetch_add(count, Ordering::Relaxed);
         // The counts are small and go with the next batch: without them the driver would take requests
         // that it then sees end for others that began in the same second.
@@ -178,7 +196,7 @@ impl Samples {
         self.queue.recv().await
     }
 
-    /// Samples dropped so far because the queue was full.
+    /// Samples, and records of learned ids, dropped so far because the queue was full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)

@@ -24,7 +24,8 @@ pub enum Role {
     Probe,
     /// The arm was forced by a header.
     Override,
-    /// Not eligible, or tied to provider-side state: always legacy.
+    /// Not eligible, or tied to provider-side state: the canary if the state is known to be its own, else
+    /// legacy.
     Pinned,
 }
 

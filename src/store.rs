@@ -37,6 +37,7 @@ mod batch;
 mod error;
 mod health;
 mod inbox;
+mod learned;
 mod read;
 mod retention;
 mod sqlite;

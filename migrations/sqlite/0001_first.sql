@@ -125,6 +125,16 @@ CREATE TABLE rollout_state (
     state TEXT NOT NULL -- JSON
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE learned_id (
+    -- State that the canary keeps for clients (responses, files, signatures ...). Who names it goes there.
+    hash INTEGER PRIMARY KEY, -- of the id, which itself is never stored
+    canary INTEGER NOT NULL, -- hash of the base-url that made it
+    learned_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX learned_id_expires_at ON learned_id (canary, expires_at);
+
 CREATE TABLE decision (
     -- Append-only.
     id INTEGER PRIMARY KEY AUTOINCREMENT,

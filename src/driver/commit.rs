@@ -1,4 +1,5 @@
-//! Effects on their way out and back: decisions recorded, proposals confirmed, lines logged.
+//! Effects on their way out and back: decisions recorded, proposals confirmed, lines logged; and how the
+//! store that records them is.
 
 use std::time::Duration;
 
@@ -53,6 +54,25 @@ impl Driver {
         }
         if let (Some(reply), Some(rollout)) = (reply, self.rollouts.get(place)) {
             operate::accept(reply, unchanged(rollout));
+        }
+    }
+
+    /// One line when the store fails, one when it is back; never one per tick.
+    pub(super) fn tell_health(&mut self) {
+        let health = self.health.borrow_and_update().clone();
+        if health.healthy == self.store_was_healthy {
+            return;
+        }
+        self.store_was_healthy = health.healthy;
+        if health.healthy {
+            tracing::info!(alert = "store-recovered", "the store works again");
+        } else {
+            let error = health.error.unwrap_or_default();
+            tracing::error!(
+                alert = "store-failing",
+                error,
+                "the store is failing; traffic flows, weights do not rise"
+            );
         }
     }
 

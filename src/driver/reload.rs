@@ -39,6 +39,7 @@ impl Driver {
         let now = UnixMillis::now();
         let targets = targets_of(&config)?;
         let config = Arc::new(config);
+        let shared = Shared::new(&config);
         let empty = Plane {
             config_epoch: 0,
             config: Arc::clone(&config),
@@ -46,6 +47,7 @@ impl Driver {
             breakers: PerArm::default(),
             limits: PerArm::default(),
             rollouts: Vec::new(),
+            learned: Arc::clone(&shared.learned),
         };
         let mut driver = Self {
             config: Arc::clone(&config),
@@ -54,7 +56,7 @@ impl Driver {
             config_error: None,
             config_epoch: 1,
             targets,
-            shared: Shared::new(&config),
+            shared,
             rollouts: Vec::new(),
             epochs: VecDeque::new(),
             planes: watch::Sender::new(Arc::new(empty)),
@@ -74,8 +76,20 @@ impl Driver {
         for rollout in &config.rollouts {
             driver.begin_or_restore(rollout, &rows, now).await?;
         }
+        driver.restore_learned(now).await?;
         driver.publish_plane();
         Ok(driver)
+    }
+
+    /// Brings back what lives on the canary, those that end last first.
+    async fn restore_learned(&self, now: UnixMillis) -> Result<(), String> {
+        let learned = &self.shared.learned;
+        self.store.keep_learned_of(learned.canary());
+        let stored = self.store.learned(learned.canary(), now).await;
+        for (hash, expires_at) in stored.map_err(|error| error.to_string())? {
+            learned.remember(hash, expires_at, now);
+        }
+        Ok(())
     }
 
     async fn begin_or_restore(
@@ -220,6 +234,7 @@ impl Driver {
             tracing::warn!(key, "this change needs a restart; the running value stays");
         }
         self.shared.renew(&self.config, &config);
+        self.store.keep_learned_of(self.shared.learned.canary());
         self.config = Arc::new(config);
         self.targets = targets;
         self.config_loaded_at = now;

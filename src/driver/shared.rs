@@ -1,30 +1,41 @@
-//! What all workers share of the arms, as the driver sees it: breakers, and limits of concurrency.
+//! What all workers share of the arms, as the driver sees it: breakers, limits of concurrency, learned ids.
 //!
 //! It makes them, hands them to the data plane, and reads the breakers. It must never open or close one.
 
 use std::sync::Arc;
 
 use crate::arm::{Arm, PerArm};
-use crate::clock::monotonic_ms;
+use crate::clock::{UnixMillis, monotonic_ms};
 use crate::config::Config;
+use crate::config::values::BaseUrl;
+use crate::learned::LearnedIds;
+use crate::llm;
 use crate::proxy::plane::same_place;
 use crate::upstream::breaker::{Breaker, Phase};
 use crate::upstream::limit::Limit;
 
-/// Breakers and limits of both arms.
-#[derive(Debug, Default)]
+/// Ids are forgotten at the end of an hour.
+const SWEEP_EVERY_MS: i64 = 600_000;
+
+/// Breakers and limits of both arms, and what lives on the canary.
+#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) breakers: PerArm<Arc<Breaker>>,
     pub(super) limits: PerArm<Option<Arc<Limit>>>,
+    pub(super) learned: Arc<LearnedIds>,
     /// What was last told of the breakers.
     told: PerArm<Phase>,
+    swept_at: UnixMillis,
 }
 
 impl Shared {
     pub(super) fn new(config: &Config) -> Self {
         Self {
+            breakers: PerArm::default(),
             limits: limits_of(config, &PerArm::default()),
-            ..Self::default()
+            learned: Arc::new(LearnedIds::new(hash_of(&config.arms.canary.base_url))),
+            told: PerArm::default(),
+            swept_at: UnixMillis::default(),
         }
     }
 
@@ -52,8 +63,17 @@ impl Shared {
         self.told = phases;
     }
 
+    /// Clears away what was learned too long ago, now and then.
+    pub(super) fn sweep(&mut self, now: UnixMillis) {
+        if now.millis_since(self.swept_at).abs() >= SWEEP_EVERY_MS {
+            self.swept_at = now;
+            self.learned.sweep(now);
+        }
+    }
+
     /// An arm that moved begins with a closed breaker; workers keep their pools by the same rule. Limits that
-    /// did not change live on with their slots taken.
+    /// did not change live on with their slots taken. What was learned of one canary is nothing to another:
+    /// answers of the old one that are still under way are learned into the old table.
     pub(super) fn renew(&mut self, old: &Config, next: &Config) {
         for arm in Arm::BOTH {
             if !same_place(old.arms.get(arm), next.arms.get(arm)) {
@@ -61,7 +81,20 @@ impl Shared {
             }
         }
         self.limits = limits_of(next, &self.limits);
+        let (old, next) = (&old.arms.canary.base_url, &next.arms.canary.base_url);
+        if !old.leads_where(next) {
+            self.learned = Arc::new(LearnedIds::new(hash_of(next)));
+        }
     }
+}
+
+/// The same for addresses that lead to the same place. Stored: it must be the same in every release.
+fn hash_of(url: &BaseUrl) -> u64 {
+    let host = url.host().to_ascii_lowercase();
+    llm::hash_state(&format!(
+        "{}://{host}:{}{}",
+        url.scheme, url.port, url.prefix
+    ))
 }
 
 fn limits_of(config: &Config, before: &PerArm<Option<Arc<Limit>>>) -> PerArm<Option<Arc<Limit>>> {

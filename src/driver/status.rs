@@ -13,6 +13,7 @@ use super::traffic::keys::name_of;
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::controller::verdict::GuardView;
+use crate::learned::LearnedIds;
 use crate::store::Health;
 
 /// The whole answer.
@@ -28,6 +29,8 @@ pub struct Status {
     pub store: StoreStatus,
     /// The configuration.
     pub config: ConfigStatus,
+    /// What the canary is known to keep for clients.
+    pub learned_ids: LearnedStatus,
     /// Every rollout, in order of matching.
     pub rollouts: Vec<RolloutStatus>,
 }
@@ -39,10 +42,19 @@ pub struct StoreStatus {
     pub kind: &'static str,
     /// False while writing fails; weights do not rise then.
     pub healthy: bool,
-    /// Samples that were dropped because a queue was full.
+    /// Samples, and records of learned ids, that were dropped because a queue was full.
     pub dropped_samples: u64,
     /// Why it is not healthy.
     pub error: Option<String>,
+}
+
+/// Ids of state that the canary keeps: requests that name one go there.
+#[derive(Debug, Clone, Serialize)]
+pub struct LearnedStatus {
+    /// How many are remembered.
+    pub known: u64,
+    /// How many were learned from answers since start, or since the canary is another one.
+    pub learned_total: u64,
 }
 
 /// The configuration in force.
@@ -173,6 +185,7 @@ pub(super) struct Parts<'a> {
     pub(super) config_path: Option<&'a Path>,
     pub(super) config_loaded_at: UnixMillis,
     pub(super) config_error: Option<&'a str>,
+    pub(super) learned: &'a LearnedIds,
 }
 
 /// Builds the answer.
@@ -191,6 +204,10 @@ pub(super) fn of(parts: &Parts<'_>) -> Status {
             path: parts.config_path.map(|path| path.display().to_string()),
             loaded_at: parts.config_loaded_at.to_string(),
             error: parts.config_error.map(str::to_owned),
+        },
+        learned_ids: LearnedStatus {
+            known: parts.learned.known(),
+            learned_total: parts.learned.learned(),
         },
         rollouts: parts
             .rollouts

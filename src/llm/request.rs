@@ -1,58 +1,22 @@
 //! What routing needs to know of a request body: model, stream flag, and ties to one provider's state.
 //!
 //! Pure; borrows from the body and copies only strings with escapes. A body is read in one pass. State
-//! is looked for inside messages only when a cheap search has found a word that hints at it.
+//! is looked for inside messages only when a cheap search has found a word that hints at it; `state` says
+//! what it looks like.
 #![deny(clippy::disallowed_methods)]
 
 use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
-use std::sync::LazyLock;
 
 use bytes::{Bytes, BytesMut};
-use memchr::memmem;
 
+use super::state::{PinReason, Reader, Side, has_hint, hash_state, id_of, names_container};
 use super::{Dialect, json};
 
-/// Nesting of messages, blocks, tool results and sources that is searched for state.
-const STATE_DEPTH_MAX: u8 = 6;
-
-/// Why a request can only be served by the provider that made what it refers to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PinReason {
-    /// `previous_response_id` of the Responses API.
-    PreviousResponse,
-    /// `conversation` of the Responses API.
-    Conversation,
-    /// A prompt template stored with the provider.
-    StoredPrompt,
-    /// An uploaded file, a vector store, or an audio answer named by its id.
-    File,
-    /// A container that the provider keeps between requests.
-    Container,
-    /// An item of an earlier answer named by its id.
-    Item,
-    /// Reasoning that only its maker can decrypt.
-    EncryptedReasoning,
-    /// A signature over thinking that only its maker accepts.
-    ThinkingSignature,
-}
-
-impl PinReason {
-    /// The word used in logs and the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::PreviousResponse => "previous-response",
-            Self::Conversation => "conversation",
-            Self::StoredPrompt => "stored-prompt",
-            Self::File => "file",
-            Self::Container => "container",
-            Self::Item => "item",
-            Self::EncryptedReasoning => "encrypted-reasoning",
-            Self::ThinkingSignature => "thinking-signature",
-        }
-    }
-}
+/// Of a request that names more pieces of state within its messages only so many of the last are kept.
+const STATE_MAX: usize = 32;
+/// Members of a request itself that name state; it has no more, unless it repeats them.
+const TOP_MAX: usize = 4;
 
 /// What routing needs to know of a request body. Borrowed from it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,10 +33,11 @@ pub struct RequestFacts<'a> {
     pub cache_key: Option<Cow<'a, str>>,
     /// `user`, or `metadata.user_id`.
     pub user: Option<Cow<'a, str>>,
-    /// The request refers to state that one provider keeps.
+    /// The request refers to state that one provider keeps: why, of the first such piece found.
     pub pinned: Option<PinReason>,
-    /// The id of that state, where it has one.
-    pub pinned_id: Option<Cow<'a, str>>,
+    /// Hashes of what it refers to, at most 36: what is named at the top, and the last pieces within the
+    /// messages, for the latest turn says best where a conversation lives. See [`super::hash_state`].
+    pub state: Vec<u64>,
     /// The most output tokens that the client accepts.
     pub max_tokens: Option<u64>,
     /// Where the system prompt stands, if it is a member of its own.
@@ -86,8 +51,8 @@ pub struct RequestFacts<'a> {
 #[must_use]
 pub fn read_request(dialect: Dialect, body: &[u8]) -> Option<RequestFacts<'_>> {
     let mut facts = RequestFacts::default();
-    let hints = has_state_hint(body);
-    let mut pin: Option<Pin<'_>> = None;
+    let hints = has_hint(body);
+    let mut named = Named::default();
     let mut metadata_user = None;
     let whole = json::members(body, |key, raw| match key {
         "model" => {
@@ -118,31 +83,81 @@ pub fn read_request(dialect: Dialect, body: &[u8]) -> Option<RequestFacts<'_>> {
             }
             let template = dialect == Dialect::OpenAiResponses && key == "prompt";
             if template && raw.starts_with('{') {
-                pin = Some(Pin::by_id(PinReason::StoredPrompt, raw));
-            } else if hints && pin.is_none() {
-                pin = state_in(raw, 0);
+                named.at_top(PinReason::StoredPrompt, raw);
+            } else if hints {
+                named.within(raw);
             }
         }
         "previous_response_id" if json::is_set(raw) => {
-            pin = Some(Pin::by_id(PinReason::PreviousResponse, raw));
+            named.at_top(PinReason::PreviousResponse, raw);
         }
         "conversation" if json::is_set(raw) => {
-            pin = Some(Pin::by_id(PinReason::Conversation, raw));
+            named.at_top(PinReason::Conversation, raw);
         }
         "container" if names_container(raw) => {
-            pin = Some(Pin::by_id(PinReason::Container, raw));
+            named.at_top(PinReason::Container, raw);
         }
-        "tools" | "tool_resources" | "attachments" if hints && pin.is_none() => {
-            pin = state_in(raw, 0);
-        }
+        "tools" | "tool_resources" | "attachments" if hints => named.within(raw),
         _ => {}
     });
     facts.user = facts.user.take().or(metadata_user);
-    if let Some(pin) = pin {
-        facts.pinned = Some(pin.reason);
-        facts.pinned_id = pin.id;
-    }
+    facts.pinned = named.reason;
+    facts.state = named.hashes();
     whole.then_some(facts)
+}
+
+/// The state that a request names.
+#[derive(Default)]
+struct Named {
+    reason: Option<PinReason>,
+    top: Vec<u64>,
+    pieces: Vec<u64>,
+}
+
+impl Named {
+    /// A member of the request itself: a string, or an object with an `id`.
+    fn at_top(&mut self, reason: PinReason, raw: &str) {
+        // It says more of the request than what stands within its messages.
+        self.reason = Some(reason);
+        if let Some(id) = id_of(raw).filter(|_| self.top.len() < TOP_MAX) {
+            self.top.push(hash_state(&id));
+        }
+    }
+
+    /// The latest turns come first, and most turns hold nothing: a long conversation is seldom read whole.
+    fn within(&mut self, raw: &str) {
+        if raw.starts_with('{') {
+            return self.turn(raw);
+        }
+        let mut turns = Vec::new();
+        json::elements(raw, |turn| {
+            turns.push(turn);
+            ControlFlow::Continue(())
+        });
+        for turn in turns.into_iter().rev() {
+            if self.pieces.len() >= STATE_MAX {
+                return;
+            }
+            if has_hint(turn.as_bytes()) {
+                self.turn(turn);
+            }
+        }
+    }
+
+    fn turn(&mut self, raw: &str) {
+        let mut each = |reason, text: &str| {
+            self.reason = self.reason.or(Some(reason));
+            if self.pieces.len() < STATE_MAX {
+                self.pieces.push(hash_state(text));
+            }
+        };
+        Reader::new(Side::Request, &mut each).read(raw);
+    }
+
+    fn hashes(mut self) -> Vec<u64> {
+        self.top.append(&mut self.pieces);
+        self.top
+    }
 }
 
 /// The body with the text of `model_span` replaced by another model name. The span must be one that
@@ -162,146 +177,10 @@ pub fn replace_model(body: &Bytes, span: Range<usize>, new_model: &str) -> Bytes
     spliced.freeze()
 }
 
-struct Pin<'a> {
-    reason: PinReason,
-    id: Option<Cow<'a, str>>,
-}
-
-impl<'a> Pin<'a> {
-    /// State named by a string, or by an object with an `id`.
-    fn by_id(reason: PinReason, raw: &'a str) -> Self {
-        let id = json::text(raw).or_else(|| json::text(json::member(raw.as_bytes(), "id")?));
-        Self { reason, id }
-    }
-}
-
 /// Where a piece of the body stands in it.
 pub(super) fn span_in(body: &[u8], piece: &str) -> Range<usize> {
     let start = piece.as_ptr().addr().saturating_sub(body.as_ptr().addr());
     start..start + piece.len()
-}
-
-/// Words of which one at least stands in every body that names provider-side state.
-const HINTS: [&str; 12] = [
-    "\"file_id\"",
-    "\"file_ids\"",
-    "\"vector_store_ids\"",
-    "\"encrypted_content\"",
-    "\"signature\"",
-    "\"thought_signature\"",
-    "\"redacted_thinking\"",
-    "\"reasoning.encrypted\"",
-    "\"item_reference\"",
-    "\"container\"",
-    "\"audio_",
-    "\"rs_",
-];
-
-/// Building a searcher costs more than searching a short body with it, so they are built once.
-static HINT_FINDERS: LazyLock<[memmem::Finder<'static>; 12]> =
-    LazyLock::new(|| HINTS.map(memmem::Finder::new));
-
-/// True if some word in the body may belong to provider-side state. Most bodies hold none of them.
-fn has_state_hint(body: &[u8]) -> bool {
-    HINT_FINDERS
-        .iter()
-        .any(|finder| finder.find(body).is_some())
-}
-
-/// True for the id of a container that exists; `{"type":"auto"}` asks for a new one.
-fn names_container(raw: &str) -> bool {
-    json::is_text(raw) || json::member(raw.as_bytes(), "id").is_some_and(json::is_text)
-}
-
-/// Searches messages, content blocks and tools, but not what a model or an application put into tool
-/// arguments: a `file_id` there is data.
-fn state_in(raw: &str, depth: u8) -> Option<Pin<'_>> {
-    if depth > STATE_DEPTH_MAX {
-        return None;
-    }
-    if raw.starts_with('[') {
-        let mut found = None;
-        json::elements(raw, |element| {
-            found = state_in(element, depth + 1);
-            if found.is_some() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        });
-        return found;
-    }
-    if !raw.starts_with('{') {
-        return None;
-    }
-    let (mut kind, mut id, mut signature, mut data) = ("", None, None, None);
-    let mut found: Option<Pin<'_>> = None;
-    json::members(raw.as_bytes(), |key, value| {
-        let pin = match key {
-            "type" => {
-                kind = value.trim_matches('"');
-                None
-            }
-            "id" => {
-                id = json::text(value);
-                None
-            }
-            "signature" => {
-                signature = Some(value).filter(|value| json::is_text(value));
-                None
-            }
-            "data" => {
-                data = Some(value).filter(|value| json::is_text(value));
-                None
-            }
-            "file_id" if json::is_text(value) => Some(Pin::by_id(PinReason::File, value)),
-            "file_ids" | "vector_store_ids" => first_id(value),
-            "encrypted_content" if json::is_text(value) => Some(Pin {
-                reason: PinReason::EncryptedReasoning,
-                id: None,
-            }),
-            "thought_signature" if json::is_text(value) => Some(Pin {
-                reason: PinReason::ThinkingSignature,
-                id: None,
-            }),
-            "container" if names_container(value) => Some(Pin::by_id(PinReason::Container, value)),
-            "audio" if member_is_text(value, "id") => Some(Pin::by_id(PinReason::File, value)),
-            "input" | "arguments" | "parameters" | "input_schema" | "schema" => None,
-            _ => state_in(value, depth + 1),
-        };
-        found = found.take().or(pin);
-    });
-    found.or_else(|| {
-        let reason = match kind {
-            "item_reference" => PinReason::Item,
-            "redacted_thinking" | "reasoning.encrypted" if data.is_some() => {
-                PinReason::EncryptedReasoning
-            }
-            "thinking" | "reasoning.text" | "reasoning" if signature.is_some() => {
-                PinReason::ThinkingSignature
-            }
-            // A reasoning item of the Responses API without its content lives with its maker.
-            "reasoning" if id.is_some() => PinReason::Item,
-            _ => return None,
-        };
-        Some(Pin { reason, id })
-    })
-}
-
-fn first_id(raw: &str) -> Option<Pin<'_>> {
-    let mut first = None;
-    json::elements(raw, |element| {
-        first = json::text(element);
-        ControlFlow::Break(())
-    });
-    first.map(|id| Pin {
-        reason: PinReason::File,
-        id: Some(id),
-    })
-}
-
-fn member_is_text(raw: &str, name: &str) -> bool {
-    raw.starts_with('{') && json::member(raw.as_bytes(), name).is_some_and(json::is_text)
 }
 
 #[cfg(test)]

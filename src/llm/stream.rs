@@ -4,6 +4,7 @@
 //! chunk is neither copied nor, after the first content, parsed unless a known word in it hints at news.
 #![deny(clippy::disallowed_methods)]
 
+use super::learn::Learn;
 use super::sse::{Event, Scanner};
 use super::{Dialect, anthropic, json, openai};
 use crate::outcome::Outcome;
@@ -22,6 +23,8 @@ pub struct StreamWatch {
     dialect: Dialect,
     scanner: Scanner,
     seen: Seen,
+    /// Set if somebody wants to know what state the answer gives out.
+    learn: Option<Box<Learn>>,
 }
 
 /// What an answer has shown so far.
@@ -55,13 +58,37 @@ impl StreamWatch {
             dialect,
             scanner: Scanner::default(),
             seen: Seen::default(),
+            learn: None,
+        }
+    }
+
+    /// The same, which also tells what state the answer gives out, see [`StreamWatch::take_ids`].
+    #[must_use]
+    pub fn learning(dialect: Dialect) -> Self {
+        Self {
+            learn: Some(Box::default()),
+            ..Self::new(dialect)
         }
     }
 
     /// Takes the next bytes of the body, split anywhere.
     pub fn feed(&mut self, chunk: &[u8]) {
         let (dialect, seen) = (self.dialect, &mut self.seen);
-        self.scanner.feed(chunk, |event| seen.read(dialect, &event));
+        let learn = &mut self.learn;
+        self.scanner.feed(chunk, |event| {
+            seen.read(dialect, &event);
+            if let Some(learn) = learn {
+                learn.read(dialect, &event);
+            }
+        });
+    }
+
+    /// Hashes of the state given out since the last call; see [`super::ids_of_answer`].
+    pub fn take_ids(&mut self) -> Vec<u64> {
+        self.learn
+            .as_mut()
+            .map(|learn| learn.take())
+            .unwrap_or_default()
     }
 
     /// True once text, reasoning, tool arguments or a refusal has arrived: the moment of the TTFT. Role
@@ -101,7 +128,16 @@ impl StreamWatch {
         // An event cut off by the end of the body counts if it can be read; if not, it is a truncation.
         let (dialect, malformed) = (self.dialect, self.seen.malformed);
         let seen = &mut self.seen;
-        self.scanner.end(|event| seen.read(dialect, &event));
+        let learn = &mut self.learn;
+        self.scanner.end(|event| {
+            seen.read(dialect, &event);
+            if let Some(learn) = learn {
+                learn.read(dialect, &event);
+            }
+        });
+        if let Some(learn) = learn {
+            learn.end();
+        }
         self.seen.malformed = malformed;
         self.seen.judge(dialect, clean_end)
     }

@@ -7,13 +7,14 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, Version, header, request, response};
+use http::{HeaderValue, Method, Request, Response, Version, header, request, response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::answer::{Answer, BodyLimits, Edit, LiveBody};
 use super::plane::{ArmPlane, Worker, WorkerPlane};
 use super::rewrite::strip_answer;
+use crate::arm::Arm;
 use crate::clock::UnixMillis;
 use crate::config::Timeouts;
 use crate::llm::{self, Dialect, ModelEcho};
@@ -41,6 +42,17 @@ pub struct Call<'a> {
     pub dialect: Option<Dialect>,
     /// It asked for a stream.
     pub streamed: bool,
+    /// What its answers are read as without being measured, because its path names state of the canary's.
+    pub reads: Option<Reads>,
+}
+
+/// How the answer to a request that names state by its path is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// As one object of the provider's.
+    Object,
+    /// The same, and streams as those of the Responses API.
+    Response,
 }
 
 /// What an attempt sends.
@@ -97,6 +109,9 @@ pub async fn attempt(
     };
     let injects_key = plane.rewrite.injects_key();
     let mut meter = Meter::start(call.worker, sample, injects_key, Some(ticket));
+    if arm == Arm::Canary {
+        meter.learn_into(&call.plane.learner);
+    }
     if let Some(limit) = &plane.limit {
         match limit.enter().await {
             Some(slot) => meter.hold(slot),
@@ -225,6 +240,13 @@ fn build(
     *request.headers_mut() = plane
         .rewrite
         .headers(&call.parts.headers, call.dialect, kept_body);
+    if call.reads.is_some() {
+        // As with any answer that is read.
+        let coding = HeaderValue::from_static("identity");
+        request
+            .headers_mut()
+            .insert(header::ACCEPT_ENCODING, coding);
+    }
     request
 }
 
@@ -257,18 +279,23 @@ fn choose_watch(meter: &mut Meter, call: &Call<'_>, head: &response::Parts) {
         meter.watch_error(call.dialect);
         return;
     }
-    let Some(dialect) = call.dialect else {
-        return;
-    };
-    if !head.status.is_success() {
-        // No LLM call is answered with 1xx or 3xx: passed on, and booked as what it is, unheard of.
-        return meter.watch_nothing(Outcome::Other);
-    }
     let content_type = head
         .headers
         .get(header::CONTENT_TYPE)
         .and_then(|v| v.to_str().ok());
     let is_events = content_type.is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let Some(dialect) = call.dialect else {
+        let is_json = content_type.is_some_and(|kind| kind.starts_with("application/json"));
+        return match call.reads {
+            Some(Reads::Response) if is_events => meter.watch_stream(Dialect::OpenAiResponses),
+            Some(_) if is_json && head.status.is_success() => meter.watch_object(),
+            _ => {}
+        };
+    };
+    if !head.status.is_success() {
+        // No LLM call is answered with 1xx or 3xx: passed on, and booked as what it is, unheard of.
+        return meter.watch_nothing(Outcome::Other);
+    }
     if is_events {
         meter.watch_stream(dialect);
     } else {

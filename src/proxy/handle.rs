@@ -9,12 +9,13 @@ use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::answer::Answer;
-use super::attempt::{Call, Hold, Tried, Upload, attempt};
+use super::attempt::{Call, Hold, Reads, Tried, Upload, attempt};
 use super::plane::{Worker, WorkerPlane};
 use super::read::{ReadBody, read_body};
 use super::refuse;
 use super::route::{Routed, route};
 use super::tries::{Tries, kept_upload, labelled, mapped_upload, sample_of};
+use crate::arm::Arm;
 use crate::clock::monotonic_ms;
 use crate::llm::{self, Dialect, RequestFacts};
 use crate::upstream::body::{Upload as StreamedUpload, UploadBody, UploadState};
@@ -52,10 +53,13 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
         parts: &parts,
         dialect,
         streamed: false,
+        reads: None,
     };
     let Some(dialect) = dialect else {
+        let (arm, reads) = owner_of(&call);
+        let call = Call { reads, ..call };
         let upload = streamed_upload(Vec::new(), body, 0, &plane);
-        return pinned(&call, &Routed::pinned(), upload, None).await;
+        return pinned(&call, &Routed::pinned(arm), upload, None).await;
     };
     match read_body(body, &plane).await {
         ReadBody::Whole(bytes) => eligible(&call, dialect, &bytes).await,
@@ -65,7 +69,7 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
             rest,
         } => {
             let upload = streamed_upload(read_ahead, rest, bytes, &plane);
-            pinned(&call, &Routed::pinned(), upload, None).await
+            pinned(&call, &Routed::pinned(Arm::Legacy), upload, None).await
         }
         ReadBody::TooLarge => refuse::answer(
             Some(dialect),
@@ -88,11 +92,27 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
     }
 }
 
+/// The arm of a request that is not eligible: where the state lives that its path names, else legacy.
+fn owner_of(call: &Call<'_>) -> (Arm, Option<Reads>) {
+    let named = llm::state_in_path(call.parts.uri.path());
+    let arm = named
+        .as_ref()
+        .map_or(Arm::Legacy, |named| call.plane.learner.arm_of(&named.state));
+    let reads = named.filter(|_| arm == Arm::Canary).map(|named| {
+        if named.is_response {
+            Reads::Response
+        } else {
+            Reads::Object
+        }
+    });
+    (arm, reads)
+}
+
 /// A request whose whole body is at hand: routed, tried, and rescued if need be.
 async fn eligible(call: &Call<'_>, dialect: Dialect, body: &Bytes) -> Response<Answer> {
     let Some(facts) = llm::read_request(dialect, body) else {
         let upload = kept_upload(body.clone());
-        return pinned(call, &Routed::pinned(), upload, None).await;
+        return pinned(call, &Routed::pinned(Arm::Legacy), upload, None).await;
     };
     let call = &Call {
         streamed: facts.stream,

@@ -1,7 +1,8 @@
 //! What the data plane knows of the world: one immutable value per configuration and rollout state.
 //!
 //! The driver publishes a [`Plane`]; each worker turns it into a [`WorkerPlane`] of its own, so that a
-//! request reads nothing that another thread writes, apart from the weights (one atomic word each).
+//! request reads nothing that another thread writes, apart from the weights (one atomic word each). Only
+//! requests that name state read the table of ids, and answers that give some out write it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,10 +13,12 @@ use rand::rngs::SmallRng;
 
 use super::assign;
 use super::budget::Budget;
+use super::learner::Learner;
 use super::rewrite::ArmRewrite;
 use crate::arm::{Arm, PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::config::{ArmConfig, Config, RolloutConfig};
+use crate::learned::LearnedIds;
 use crate::recorder::SampleSink;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::limit::Limit;
@@ -38,6 +41,8 @@ pub struct Plane {
     pub limits: PerArm<Option<Arc<Limit>>>,
     /// One for each of `config.rollouts`, in the same order.
     pub rollouts: Vec<RolloutPlane>,
+    /// What lives on the canary; shared by all workers. Another canary has another one.
+    pub learned: Arc<LearnedIds>,
 }
 
 /// The data plane's view of one rollout.
@@ -60,6 +65,8 @@ pub struct WorkerPlane {
     pub arms: PerArm<ArmPlane>,
     /// The rollouts in order of matching.
     pub rollouts: Vec<WorkerRollout>,
+    /// What lives on the canary.
+    pub learner: Rc<Learner>,
 }
 
 /// One arm as a worker uses it.
@@ -135,11 +142,13 @@ impl WorkerPlane {
             .zip(&config.rollouts)
             .map(|(rollout, config)| WorkerRollout::new(rollout, config))
             .collect::<Result<_, _>>()?;
+        let ttl_ms = i64::try_from(config.proxy.learned_ids_ttl.as_millis()).unwrap_or(i64::MAX);
         Ok(Self {
             config_epoch: plane.config_epoch,
             config,
             arms,
             rollouts,
+            learner: Rc::new(Learner::new(Arc::clone(&plane.learned), ttl_ms)),
         })
     }
 }

@@ -29,13 +29,13 @@ pub(super) struct Routed {
 }
 
 impl Routed {
-    /// Outside every rollout: legacy, and no evidence.
-    pub(super) fn pinned() -> Self {
+    /// Outside every rollout: no evidence, and nobody else may answer.
+    pub(super) fn pinned(arm: Arm) -> Self {
         Self {
             at: UnixMillis::now(),
             rollout: None,
-            arm: Arm::Legacy,
-            assigned: Arm::Legacy,
+            arm,
+            assigned: arm,
             role: Role::Pinned,
             weight: Weight::ZERO,
             stage: 0,
@@ -52,6 +52,10 @@ pub(super) fn route(
     facts: &RequestFacts<'_>,
     body: &[u8],
 ) -> Routed {
+    if facts.pinned.is_some() {
+        // Whatever the weight is, and whether a rollout covers it or not: it is served where it lives.
+        return Routed::pinned(call.plane.learner.arm_of(&facts.state));
+    }
     let model = facts.model.as_deref().unwrap_or("");
     let path = call.parts.uri.path();
     let mut rollouts = call
@@ -62,8 +66,8 @@ pub(super) fn route(
         .zip(&call.plane.rollouts)
         .zip(0u16..);
     let found = rollouts.find(|((config, _), _)| covers(config, model, path));
-    let (Some(((config, rollout), at)), None) = (found, &facts.pinned) else {
-        return Routed::pinned();
+    let Some(((config, rollout), at)) = found else {
+        return Routed::pinned(Arm::Legacy);
     };
     let snapshot = rollout.weights.snapshot();
     let sticky = sticky_key(call, &config.sticky, &rollout.weights, dialect, facts, body);

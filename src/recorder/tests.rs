@@ -107,3 +107,28 @@ fn a_full_queue_drops_samples_and_keeps_counts_for_the_next_batch() {
     }
     assert!(sink.buffer.borrow().routed.len() <= ROUTINGS);
 }
+
+#[tokio::test]
+async fn learned_ids_travel_with_the_samples_and_are_counted_when_they_are_lost() {
+    let id = |hash| LearnedId {
+        hash,
+        canary: 1,
+        learned_at: UnixMillis(1),
+        expires_at: UnixMillis(2),
+    };
+    let (recorder, mut samples) = channel();
+    let sink = recorder.sink();
+    sink.learned([id(1), id(2)].into_iter());
+    sink.flush();
+    let batch = samples.next().await.unwrap();
+    assert_eq!(batch.learned, [id(1), id(2)]);
+    assert!(batch.samples.is_empty());
+
+    sink.learned((0..BATCH as u64).map(id));
+    assert_eq!(samples.next().await.unwrap().learned.len(), BATCH);
+
+    drop(samples.queue);
+    sink.learned([id(3)].into_iter());
+    sink.flush();
+    assert_eq!(samples.dropped.load(Ordering::Relaxed), 1);
+}

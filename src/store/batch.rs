@@ -7,7 +7,7 @@ use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::aggregate::{Aggregates, Totals, micros_to_ms};
 use super::inbox::Batch;
-use super::{AttemptRow, CellRow, write};
+use super::{AttemptRow, CellRow, learned, write};
 use crate::arm::Arm;
 use crate::clock::UnixMillis;
 use crate::config::RequestRows;
@@ -48,6 +48,7 @@ pub(super) async fn store_batch(
     insert_requests(&mut transaction, &batch.attempts, rows).await?;
     add_aggregates(&mut transaction, &Aggregates::of(&batch.attempts)).await?;
     insert_cells(&mut transaction, &batch.cells).await?;
+    learned::insert(&mut transaction, &batch.learned).await?;
     for row in &batch.states {
         write::save_state(&mut transaction, row).await?;
     }
@@ -55,7 +56,7 @@ pub(super) async fn store_batch(
 }
 
 /// Runs `push` on statements of at most [`CHUNK`] rows each.
-async fn insert_chunks<T>(
+pub(super) async fn insert_chunks<T>(
     connection: &mut SqliteConnection,
     insert: &str,
     rows: &[T],

@@ -1,7 +1,7 @@
 //! What waits to be written, and all that the handles and the writer share.
 //!
 //! Every queue is bounded and the lock is held only to move rows in or out, so no caller waits for the
-//! disk. Attempts, cells and saves may be dropped; commits with a receipt are kept.
+//! disk. Attempts, cells, learned ids and saves may be dropped; commits with a receipt are kept.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{AttemptRow, CellRow, Committed, DecisionRow, Health, Receipt, RolloutRow, StoreError};
 use crate::config::StoreConfig;
+use crate::learned::{CAPACITY, LearnedId};
 
 /// Bounds and paces. The defaults are the product's; tests use smaller ones.
 #[derive(Debug, Clone)]
@@ -27,6 +28,10 @@ pub(super) struct Limits {
     pub(super) queued_attempts: usize,
     /// Waiting cells at most.
     pub(super) queued_cells: usize,
+    /// Waiting ids that were learned at most.
+    pub(super) queued_learned: usize,
+    /// Ids that the file keeps at most.
+    pub(super) kept_learned: usize,
     /// Waiting commits at most.
     pub(super) queued_commits: usize,
     /// How long SQLite waits for another process's lock.
@@ -54,6 +59,8 @@ impl Default for Limits {
             transaction_rows: 5_000,
             queued_attempts: 100_000,
             queued_cells: 10_000,
+            queued_learned: 100_000,
+            kept_learned: CAPACITY,
             queued_commits: 4_096,
             busy_timeout: Duration::from_secs(1),
             probe_every: Duration::from_secs(3),
@@ -92,11 +99,15 @@ pub(super) struct Batch {
     pub(super) attempts: Vec<AttemptRow>,
     pub(super) cells: Vec<CellRow>,
     pub(super) states: Vec<RolloutRow>,
+    pub(super) learned: Vec<LearnedId>,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.attempts.is_empty() && self.cells.is_empty() && self.states.is_empty()
+        self.attempts.is_empty()
+            && self.cells.is_empty()
+            && self.states.is_empty()
+            && self.learned.is_empty()
     }
 }
 
@@ -107,6 +118,9 @@ struct Inbox {
     /// Rollout id -> its latest state.
     states: BTreeMap<String, RolloutRow>,
     commits: VecDeque<Commit>,
+    learned: VecDeque<LearnedId>,
+    /// Whose learned ids are kept; `None` until that is known.
+    canary: Option<i64>,
     /// When to give up storing the rest; set once the store is being closed.
     close_by: Option<Instant>,
     /// The writer has ended.
@@ -174,6 +188,29 @@ impl Shared {
             dropped
         };
         self.count_dropped(0, dropped);
+    }
+
+    pub(super) fn queue_learned(&self, ids: Vec<LearnedId>) {
+        let dropped = {
+            let mut inbox = self.inbox();
+            let room = match inbox.closed {
+                true => 0,
+                false => self.limits.queued_learned - inbox.learned.len(),
+            };
+            let dropped = ids.len().saturating_sub(room);
+            inbox.learned.extend(ids.into_iter().take(room));
+            dropped
+        };
+        self.count_dropped(dropped, 0);
+    }
+
+    pub(super) fn keep_learned_of(&self, canary: i64) {
+        self.inbox().canary = Some(canary);
+    }
+
+    /// Whose learned ids are kept.
+    pub(super) fn canary(&self) -> Option<i64> {
+        self.inbox().canary
     }
 
     /// Counts what was dropped without waking anybody.
@@ -248,10 +285,12 @@ impl Shared {
     pub(super) fn next_batch(&self) -> Batch {
         let mut inbox = self.inbox();
         let count = inbox.attempts.len().min(self.limits.transaction_rows);
+        let learned = inbox.learned.len().min(self.limits.transaction_rows);
         Batch {
             attempts: inbox.attempts.drain(..count).collect(),
             cells: inbox.cells.drain(..).collect(),
             states: std::mem::take(&mut inbox.states).into_values().collect(),
+            learned: inbox.learned.drain(..learned).collect(),
         }
     }
 
@@ -280,6 +319,7 @@ impl Shared {
         inbox.attempts.is_empty()
             && inbox.cells.is_empty()
             && inbox.states.is_empty()
+            && inbox.learned.is_empty()
             && inbox.commits.is_empty()
     }
 
@@ -308,6 +348,7 @@ impl Shared {
             inbox.closed = true;
             inbox.cells.clear();
             inbox.states.clear();
+            inbox.learned.clear();
             (
                 std::mem::take(&mut inbox.attempts),
                 std::mem::take(&mut inbox.commits),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::batch::ADD_TOTALS;
 use super::inbox::Limits;
+use super::learned;
 use super::write::BEGIN;
 use crate::clock::UnixMillis;
 use crate::config::StoreConfig;
@@ -28,6 +29,7 @@ enum Task {
     DeleteIntervals,
     DeleteBuckets,
     DeleteCells,
+    DeleteLearned,
     MergeIntervals,
     MergeBuckets,
     MergeCells,
@@ -40,7 +42,8 @@ impl Task {
             Self::DeleteRequests => Self::DeleteIntervals,
             Self::DeleteIntervals => Self::DeleteBuckets,
             Self::DeleteBuckets => Self::DeleteCells,
-            Self::DeleteCells => Self::MergeIntervals,
+            Self::DeleteCells => Self::DeleteLearned,
+            Self::DeleteLearned => Self::MergeIntervals,
             Self::MergeIntervals => Self::MergeBuckets,
             Self::MergeBuckets => Self::MergeCells,
             Self::MergeCells => Self::FreePages,
@@ -53,6 +56,7 @@ impl Task {
 #[derive(Debug)]
 pub(super) struct Retention {
     keep_ms: i64,
+    kept_learned: usize,
     every: Duration,
     task: Task,
     next_round_at: Instant,
@@ -66,6 +70,7 @@ impl Retention {
     pub(super) fn new(config: &StoreConfig, limits: &Limits) -> Self {
         Self {
             keep_ms: i64::try_from(config.retention.as_millis()).unwrap_or(i64::MAX),
+            kept_learned: limits.kept_learned,
             every: limits.retention_every,
             task: Task::DeleteRequests,
             next_round_at: Instant::now(),
@@ -79,11 +84,12 @@ impl Retention {
         now >= self.next_round_at
     }
 
-    /// Does one small step.
+    /// Does one small step. `canary`: whose learned ids are kept.
     pub(super) async fn step(
         &mut self,
         connection: &mut SqliteConnection,
         now: UnixMillis,
+        canary: Option<i64>,
     ) -> Result<(), sqlx::Error> {
         let oldest = now.0.saturating_sub(self.keep_ms);
         let fine_from = now.0.saturating_sub(FINE_FOR_MS);
@@ -92,6 +98,10 @@ impl Retention {
             Task::DeleteIntervals => delete_intervals(connection, oldest).await? < CHUNK,
             Task::DeleteBuckets => delete_buckets(connection, oldest).await? < CHUNK,
             Task::DeleteCells => delete_cells(connection, oldest).await? < CHUNK,
+            Task::DeleteLearned => {
+                let most = self.kept_learned;
+                learned::delete(connection, canary, now, most).await? < CHUNK
+            }
             Task::MergeIntervals => {
                 let merged = merge_intervals(connection, self.intervals_until, fine_from).await?;
                 self.intervals_until = merged.unwrap_or(self.intervals_until);

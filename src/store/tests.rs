@@ -17,6 +17,7 @@ use crate::sample::{Role, Usage};
 
 mod faults;
 mod kept;
+mod learned;
 mod views;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);

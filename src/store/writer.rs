@@ -181,7 +181,8 @@ impl Writer {
         if due && !self.shared.is_busy() && self.shared.close_by().is_none() {
             let now = UnixMillis::now();
             if let Some(connection) = &mut self.connection {
-                self.retention.step(connection, now).await?;
+                let canary = self.shared.canary();
+                self.retention.step(connection, now, canary).await?;
             }
         }
         Ok(())
@@ -321,8 +322,8 @@ impl Writer {
                 if fault_of(&error) == Fault::Refused {
                     // It would be refused for ever and keep all others from being stored.
                     let lost = std::mem::take(&mut self.batch);
-                    self.shared
-                        .count_dropped(lost.attempts.len(), lost.cells.len());
+                    let samples = lost.attempts.len() + lost.learned.len();
+                    self.shared.count_dropped(samples, lost.cells.len());
                 }
                 Err(error.into())
             }

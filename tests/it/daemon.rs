@@ -8,6 +8,7 @@ mod decision_log;
 mod keys;
 mod load;
 mod outage;
+mod pinning;
 mod process;
 mod reload;
 mod restart;

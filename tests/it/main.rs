@@ -21,6 +21,8 @@ mod mixed_load;
 #[cfg(test)]
 mod operators;
 #[cfg(test)]
+mod pinning;
+#[cfg(test)]
 mod provider;
 #[cfg(test)]
 mod rewrite;

@@ -2,7 +2,8 @@
 //!
 //! `ok` (or any other name) is answered well; `fault-500`, `fault-reset-at-100` and the like fail as
 //! [`script::Fault`] says. `fault-500@canary` fails only at the provider called `canary`. Requests
-//! without a model take the fault from an `x-fault` header. Every answer names the provider and the
+//! without a model take the fault from an `x-fault` header. Answers of the model `state` give out state with
+//! ids of its own. Every answer names the provider and the
 //! model. It must never be kind: it fails exactly as told, and logs every request byte for byte.
 
 mod body;

@@ -57,6 +57,7 @@ fn pure_files_name_no_runtime_no_network_and_no_database() {
             || [
                 "src/outcome.rs",
                 "src/sketch.rs",
+                "src/learned.rs",
                 "src/proxy/assign.rs",
                 "src/proxy/budget.rs",
                 "src/proxy/failover.rs",

@@ -100,6 +100,7 @@ fn daemon(facts: &mut Facts, config: &Config) {
     facts.put("proxy.workers", proxy.workers);
     facts.put("proxy.max-connections", proxy.max_connections);
     facts.put("proxy.drain", time(proxy.drain));
+    facts.put("proxy.learned-ids-ttl", time(proxy.learned_ids_ttl));
     facts.put("admin.listen", config.admin.listen);
     if let Some(token) = &config.admin.token {
         facts.put_secret("admin.token", token.expose());

@@ -69,6 +69,9 @@ pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig 
         drain: reader
             .read(&section, "drain", leaf::duration)
             .unwrap_or(defaults::DRAIN),
+        learned_ids_ttl: reader
+            .read(&section, "learned-ids-ttl", leaf::positive_duration)
+            .unwrap_or(defaults::LEARNED_IDS_TTL),
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) const MAX_CONNECTIONS: usize = 10_000;
 /// `workers = 0` takes as many threads as there are cores, up to this.
 pub(super) const MOST_WORKERS: usize = 4;
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
+/// Providers keep responses for so long.
+pub(super) const LEARNED_IDS_TTL: Duration = Duration::from_secs(30 * 86_400);
 
 pub(super) const STORE_PATH: &str = "cutover.db";
 pub(super) const RETENTION: Duration = Duration::from_secs(30 * 86_400);

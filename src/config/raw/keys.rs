@@ -24,6 +24,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
             "workers",
             "max-connections",
             "drain",
+            "learned-ids-ttl",
         ],
     ),
     ("admin", &["listen", "token"]),

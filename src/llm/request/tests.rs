@@ -51,14 +51,14 @@ fn of_a_repeated_member_the_last_one_counts() {
     assert_eq!(facts.model_span, Some(21..24));
 }
 
-/// Why, and the id of what.
-type Pinned = Option<(PinReason, Option<&'static str>)>;
+/// Why, and the state that is named.
+type Pinned = Option<(PinReason, &'static [&'static str])>;
 
 const PINS: &[(Dialect, &str, Pinned)] = &[
     (
         Responses,
         r#"{"previous_response_id":"resp_1","input":"x"}"#,
-        Some((PinReason::PreviousResponse, Some("resp_1"))),
+        Some((PinReason::PreviousResponse, &["resp_1"])),
     ),
     (
         Responses,
@@ -68,47 +68,47 @@ const PINS: &[(Dialect, &str, Pinned)] = &[
     (
         Responses,
         r#"{"conversation":"conv_1"}"#,
-        Some((PinReason::Conversation, Some("conv_1"))),
+        Some((PinReason::Conversation, &["conv_1"])),
     ),
     (
         Responses,
         r#"{"conversation":{"id":"conv_2"}}"#,
-        Some((PinReason::Conversation, Some("conv_2"))),
+        Some((PinReason::Conversation, &["conv_2"])),
     ),
     (
         Responses,
         r#"{"prompt":{"id":"pmpt_1","version":"2"}}"#,
-        Some((PinReason::StoredPrompt, Some("pmpt_1"))),
+        Some((PinReason::StoredPrompt, &["pmpt_1"])),
     ),
     (
         Responses,
         r#"{"input":[{"type":"item_reference","id":"msg_1"}]}"#,
-        Some((PinReason::Item, Some("msg_1"))),
+        Some((PinReason::Item, &["msg_1"])),
     ),
     (
         Responses,
         r#"{"input":[{"type":"reasoning","id":"rs_1","summary":[]}]}"#,
-        Some((PinReason::Item, Some("rs_1"))),
+        Some((PinReason::Item, &["rs_1"])),
     ),
     (
         Responses,
         r#"{"input":[{"type":"reasoning","id":"rs_1","encrypted_content":"gAAA"}]}"#,
-        Some((PinReason::EncryptedReasoning, None)),
+        Some((PinReason::EncryptedReasoning, &["gAAA", "rs_1"])),
     ),
     (
         Responses,
         r#"{"input":[{"role":"user","content":[{"type":"input_file","file_id":"file-1"}]}]}"#,
-        Some((PinReason::File, Some("file-1"))),
+        Some((PinReason::File, &["file-1"])),
     ),
     (
         Responses,
         r#"{"tools":[{"type":"file_search","vector_store_ids":["vs_1"]}],"input":"x"}"#,
-        Some((PinReason::File, Some("vs_1"))),
+        Some((PinReason::File, &["vs_1"])),
     ),
     (
         Responses,
         r#"{"tools":[{"type":"code_interpreter","container":"cntr_1"}],"input":"x"}"#,
-        Some((PinReason::Container, Some("cntr_1"))),
+        Some((PinReason::Container, &["cntr_1"])),
     ),
     (
         Responses,
@@ -123,17 +123,17 @@ const PINS: &[(Dialect, &str, Pinned)] = &[
     (
         Chat,
         r#"{"messages":[{"role":"user","content":[{"type":"file","file":{"file_id":"f"}}]}]}"#,
-        Some((PinReason::File, Some("f"))),
+        Some((PinReason::File, &["f"])),
     ),
     (
         Chat,
         r#"{"messages":[{"role":"assistant","audio":{"id":"audio_1"}}]}"#,
-        Some((PinReason::File, Some("audio_1"))),
+        Some((PinReason::File, &["audio_1"])),
     ),
     (
         Chat,
         r#"{"messages":[{"role":"assistant","tool_calls":[{"extra_content":{"google":{"thought_signature":"s"}}}]}]}"#,
-        Some((PinReason::ThinkingSignature, None)),
+        Some((PinReason::ThinkingSignature, &["s"])),
     ),
     (
         Chat,
@@ -148,17 +148,17 @@ const PINS: &[(Dialect, &str, Pinned)] = &[
     (
         Messages,
         r#"{"messages":[{"role":"assistant","content":[{"type":"thinking","thinking":"t","signature":"sig"}]}]}"#,
-        Some((PinReason::ThinkingSignature, None)),
+        Some((PinReason::ThinkingSignature, &["sig"])),
     ),
     (
         Messages,
         r#"{"messages":[{"role":"assistant","content":[{"type":"redacted_thinking","data":"d"}]}]}"#,
-        Some((PinReason::EncryptedReasoning, None)),
+        Some((PinReason::EncryptedReasoning, &["d"])),
     ),
     (
         Messages,
         r#"{"messages":[{"role":"user","content":[{"type":"document","source":{"type":"file","file_id":"f"}}]}]}"#,
-        Some((PinReason::File, Some("f"))),
+        Some((PinReason::File, &["f"])),
     ),
     (
         Messages,
@@ -166,9 +166,23 @@ const PINS: &[(Dialect, &str, Pinned)] = &[
         None,
     ),
     (
+        Responses,
+        r#"{"previous_response_id":"resp_1","input":[{"type":"item_reference","id":"rs_1"},
+            {"type":"item_reference","id":"rs_2"}],"tools":[{"type":"file_search","vector_store_ids":["a","b"]}]}"#,
+        Some((
+            PinReason::PreviousResponse,
+            &["resp_1", "rs_2", "rs_1", "a", "b"],
+        )),
+    ),
+    (
+        Responses,
+        r#"{"tool_resources":{"file_search":{"vector_store_ids":["vs_1"]}}}"#,
+        Some((PinReason::File, &["vs_1"])),
+    ),
+    (
         Messages,
         r#"{"container":"container_1","messages":[]}"#,
-        Some((PinReason::Container, Some("container_1"))),
+        Some((PinReason::Container, &["container_1"])),
     ),
     (
         Messages,
@@ -181,11 +195,32 @@ const PINS: &[(Dialect, &str, Pinned)] = &[
 fn state_of_one_provider_pins_a_request() {
     for &(dialect, body, expected) in PINS {
         let facts = read_request(dialect, body.as_bytes()).unwrap();
-        let found = facts
-            .pinned
-            .map(|reason| (reason, facts.pinned_id.as_deref()));
-        assert_eq!(found, expected, "{body}");
+        let expected_state: Vec<_> = expected
+            .iter()
+            .flat_map(|(_, texts)| texts.iter().map(|text| hash_state(text)))
+            .collect();
+        assert_eq!(facts.pinned, expected.map(|(reason, _)| reason), "{body}");
+        assert_eq!(facts.state, expected_state, "{body}");
     }
+}
+
+#[test]
+fn a_request_that_names_much_state_keeps_what_is_at_its_top_and_the_latest() {
+    let block = |n: u32| format!(r#"{{"type":"thinking","thinking":"t","signature":"s{n}"}}"#);
+    let turn = |n: u32| format!(r#"{{"role":"assistant","content":[{}]}}"#, block(n));
+    let turns: Vec<_> = (0..100).map(turn).collect();
+    let body = format!(r#"{{"container":"c1","messages":[{}]}}"#, turns.join(","));
+    let facts = read_request(Messages, body.as_bytes()).unwrap();
+    assert_eq!(facts.state.len(), STATE_MAX + 1);
+    assert_eq!(facts.pinned, Some(PinReason::Container));
+    assert_eq!(facts.state[0], hash_state("c1"));
+    for n in 68..100 {
+        assert!(facts.state.contains(&hash_state(&format!("s{n}"))), "s{n}");
+    }
+    let repeated = r#""conversation":"c","#.repeat(1_000);
+    let body = format!("{{{repeated}\"input\":\"x\"}}");
+    let facts = read_request(Responses, body.as_bytes()).unwrap();
+    assert_eq!(facts.state.len(), TOP_MAX);
 }
 
 #[test]

@@ -204,7 +204,13 @@ async fn status_and_decisions_have_the_fields_of_the_contract() {
     has(
         &status,
         &[
-            "version", "uptime_s", "window_s", "store", "config", "rollouts",
+            "version",
+            "uptime_s",
+            "window_s",
+            "store",
+            "config",
+            "learned_ids",
+            "rollouts",
         ],
     );
     has(&status["store"], &["kind", "healthy", "dropped_samples"]);

@@ -53,6 +53,8 @@ struct Answer<'a> {
     flaw: Option<Flaw>,
     /// The request offers tools: the answer calls one.
     calls_tool: bool,
+    /// Of the state that the answer gives out, if the model is called `state` or `state` is true: no other answer has it.
+    mark: Option<String>,
     /// The tokens of the answer.
     words: Vec<String>,
 }
@@ -83,6 +85,8 @@ pub(super) fn answer(api: Api, provider: &str, request: &Request, flaw: Option<F
         include_usage: body["stream_options"]["include_usage"] == json!(true),
         flaw,
         calls_tool: body["tools"].is_array(),
+        mark: (body["model"] == "state" || body["state"] == true)
+            .then(|| format!("{provider}_{}", request.order)),
         words,
     };
     let stream = body["stream"] == json!(true);
@@ -151,7 +155,7 @@ impl Answer<'_> {
             Api::Responses => self.response("completed", true),
             Api::Messages => json!({
                 "id": "msg_1", "type": "message", "role": "assistant", "model": self.model,
-                "content": [self.message_block(true)],
+                "content": self.message_content(),
                 "stop_reason": self.stop_reason(), "stop_sequence": null,
                 "usage": self.messages_usage(self.words.len())}),
             Api::CountTokens => json!({"input_tokens": 11}),

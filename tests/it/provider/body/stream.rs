@@ -124,7 +124,7 @@ impl Answer<'_> {
     }
 
     /// The one block of a message; `whole` with its content, else as it is announced.
-    pub(super) fn message_block(&self, whole: bool) -> Value {
+    fn message_block(&self, whole: bool) -> Value {
         match (self.calls_tool, whole) {
             (false, true) => json!({"type": "text", "text": self.text()}),
             (false, false) => json!({"type": "text", "text": ""}),
@@ -160,6 +160,7 @@ impl Answer<'_> {
             };
             event(&json!({"type": "content_block_delta", "index": 0, "delta": delta}))
         });
+        let tokens = self.thinking_events().into_iter().chain(tokens);
         let mut delta = json!({"type": "message_delta",
             "delta": {"stop_reason": self.stop_reason(), "stop_sequence": null}});
         if self.flaw != Some(Flaw::NoUsage) {
@@ -248,12 +249,49 @@ impl Answer<'_> {
             "content": [text]})
     }
 
+    pub(super) fn message_content(&self) -> Value {
+        let block = self.message_block(true);
+        match &self.mark {
+            None => json!([block]),
+            Some(mark) => json!([
+                {"type": "thinking", "thinking": "hm", "signature": format!("sig_{mark}")}, block]),
+        }
+    }
+
+    /// Thinking with a signature in two pieces.
+    fn thinking_events(&self) -> Vec<String> {
+        let Some(mark) = &self.mark else {
+            return Vec::new();
+        };
+        let delta = |delta: Value| {
+            event(&json!({"type": "content_block_delta", "index": 7, "delta": delta}))
+        };
+        vec![
+            event(&json!({"type": "content_block_start", "index": 7,
+                "content_block": {"type": "thinking", "thinking": "", "signature": ""}})),
+            delta(json!({"type": "thinking_delta", "thinking": "hm"})),
+            delta(json!({"type": "signature_delta", "signature": "sig_"})),
+            delta(json!({"type": "signature_delta", "signature": mark})),
+            event(&json!({"type": "content_block_stop", "index": 7})),
+        ]
+    }
+
     pub(super) fn response(&self, status: &str, done: bool) -> Value {
         let mut response = json!({"id": "resp_1", "object": "response", "created_at": CREATED,
             "model": self.model, "status": status, "error": null, "output": [], "usage": null,
             "parallel_tool_calls": true, "tool_choice": "auto", "tools": []});
+        if let Some(mark) = &self.mark {
+            response["id"] = json!(format!("resp_{mark}"));
+        }
         if done {
             response["output"] = json!([self.response_item()]);
+            if let (Some(mark), Some(items)) = (&self.mark, response["output"].as_array_mut()) {
+                items.insert(
+                    0,
+                    json!({"type": "reasoning", "id": format!("rs_{mark}"),
+                    "encrypted_content": format!("enc_{mark}"), "summary": []}),
+                );
+            }
             if self.flaw != Some(Flaw::NoUsage) {
                 let tokens = self.words.len();
                 response["usage"] = json!({"input_tokens": 11, "output_tokens": tokens,
