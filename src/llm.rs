@@ -1,8 +1,9 @@
 //! The dialects that LLM providers speak, as far as routing and measuring must understand them.
 //!
 //! Pure and sans-I/O: bytes go in, facts come out. Nothing here changes what an arm or a client receives,
-//! except for the model name, which [`replace_model`] and [`ModelEcho`] splice. Whatever bytes arrive, nothing here panics, and
-//! a line that cannot be read never harms the lines after it. Every buffer has a bound.
+//! except for the model name, which [`rewrite_request`] and [`ModelEcho`] splice, and the request for usage,
+//! which [`rewrite_request`] makes and whose answer [`UsageStrip`] takes out. Whatever bytes arrive, nothing
+//! here panics, and a line that cannot be read never harms the lines after it. Every buffer has a bound.
 //!
 //! Requests: [`read_request`], [`sticky_auto`]. Answers: [`StreamWatch`] for streams, [`read_plain`] for
 //! whole bodies, [`classify_status`] for refusals. Bodies of our own making: [`error_body`], [`error_event`].
@@ -21,15 +22,19 @@ mod sse;
 mod sticky;
 mod stream;
 mod usage;
+mod usage_strip;
 
 pub use echo::ModelEcho;
 pub use error::{classify_status, error_body, error_event, with_clients_own_key};
 pub use limits::{RETRY_AFTER_MS_MAX, clamp_retry_after, retry_after_ms};
 pub use plain::{PlainFacts, read_plain};
 pub use price::cost_usd;
-pub use request::{PinReason, RequestFacts, read_request, replace_model};
+pub use request::{
+    PinReason, RequestFacts, read_request, replace_model, rewrite_request, usage_slot,
+};
 pub use sticky::{hash_body, hash_key, sticky_auto, sticky_field};
 pub use stream::{StreamError, StreamWatch};
+pub use usage_strip::{UsageStrip, names_usage_option};
 
 /// Which API a path speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
