@@ -1,4 +1,5 @@
-//! What all workers share of the arms, as the driver sees it: breakers, and limits of concurrency.
+//! What all workers share of the arms, as the driver sees it: breakers, limits of concurrency, and what was
+//! learned of an arm.
 //!
 //! It makes them, hands them to the data plane, and reads the breakers. It must never open or close one.
 
@@ -9,13 +10,15 @@ use crate::clock::monotonic_ms;
 use crate::config::Config;
 use crate::proxy::plane::same_place;
 use crate::upstream::breaker::{Breaker, Phase};
+use crate::upstream::habits::Habits;
 use crate::upstream::limit::Limit;
 
-/// Breakers and limits of both arms.
+/// Breakers, limits and habits of both arms.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) breakers: PerArm<Arc<Breaker>>,
     pub(super) limits: PerArm<Option<Arc<Limit>>>,
+    pub(super) habits: PerArm<Arc<Habits>>,
     /// What was last told of the breakers.
     told: PerArm<Phase>,
 }
@@ -52,12 +55,17 @@ impl Shared {
         self.told = phases;
     }
 
-    /// An arm that moved begins with a closed breaker; workers keep their pools by the same rule. Limits that
-    /// did not change live on with their slots taken.
+    /// An arm that moved begins with a closed breaker; workers keep their pools by the same rule. Behind
+    /// another base URL nothing is known of its habits. Limits that did not change live on with their slots
+    /// taken.
     pub(super) fn renew(&mut self, old: &Config, next: &Config) {
         for arm in Arm::BOTH {
-            if !same_place(old.arms.get(arm), next.arms.get(arm)) {
+            let (old, next) = (old.arms.get(arm), next.arms.get(arm));
+            if !same_place(old, next) {
                 *self.breakers.get_mut(arm) = Arc::default();
+            }
+            if !old.base_url.leads_where(&next.base_url) {
+                *self.habits.get_mut(arm) = Arc::default();
             }
         }
         self.limits = limits_of(next, &self.limits);

@@ -5,6 +5,8 @@ mod breaker;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod compressed;
+#[cfg(test)]
 mod daemon;
 #[cfg(test)]
 mod failover;
@@ -12,6 +14,8 @@ mod failover;
 mod hardening;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod include_usage;
 #[cfg(test)]
 mod metering;
 #[cfg(test)]
