@@ -114,6 +114,8 @@ pub struct ArmConfig {
     pub ca_file: Option<PathBuf>,
     /// How many requests may be under way at once; `None`: any number.
     pub concurrency: Option<Concurrency>,
+    /// Ask streams for their token counts where the client did not.
+    pub include_usage: bool,
 }
 
 /// A limit of requests under way at one arm, over all workers.

@@ -331,6 +331,7 @@ impl Driver {
             targets: self.targets.clone(),
             breakers: self.shared.breakers.clone(),
             limits: self.shared.limits.clone(),
+            habits: self.shared.habits.clone(),
             rollouts: self.rollouts.iter().map(Rollout::plane).collect(),
             learned: Arc::clone(&self.shared.learned),
         }));

@@ -1,8 +1,9 @@
 //! The dialects that LLM providers speak, as far as routing and measuring must understand them.
 //!
 //! Pure and sans-I/O: bytes go in, facts come out. Nothing here changes what an arm or a client receives,
-//! except for the model name, which [`replace_model`] and [`ModelEcho`] splice. Whatever bytes arrive, nothing here panics, and
-//! a line that cannot be read never harms the lines after it. Every buffer has a bound.
+//! except for the model name, which [`rewrite_request`] and [`ModelEcho`] splice, and the request for usage,
+//! which [`rewrite_request`] makes and whose answer [`UsageStrip`] takes out. Whatever bytes arrive, nothing
+//! here panics, and a line that cannot be read never harms the lines after it. Every buffer has a bound.
 //!
 //! Requests: [`read_request`], [`sticky_auto`], [`state_in_path`]. Answers: [`StreamWatch`] for streams,
 //! [`read_plain`] for whole bodies, [`ids_of_answer`] for what they leave behind, [`classify_status`] for
@@ -24,6 +25,7 @@ mod state;
 mod sticky;
 mod stream;
 mod usage;
+mod usage_strip;
 
 pub use echo::ModelEcho;
 pub use error::{classify_status, error_body, error_event, with_clients_own_key};
@@ -31,10 +33,11 @@ pub use learn::ids_of_answer;
 pub use limits::{RETRY_AFTER_MS_MAX, clamp_retry_after, retry_after_ms};
 pub use plain::{PlainFacts, read_plain};
 pub use price::cost_usd;
-pub use request::{RequestFacts, read_request, replace_model};
+pub use request::{RequestFacts, read_request, replace_model, rewrite_request, usage_slot};
 pub use state::{PathState, PinReason, hash_state, state_in_path};
 pub use sticky::{hash_body, hash_key, sticky_auto, sticky_field};
 pub use stream::{StreamError, StreamWatch};
+pub use usage_strip::{UsageStrip, names_usage_option};
 
 /// Which API a path speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

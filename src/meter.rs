@@ -3,6 +3,7 @@
 //! It copies no body that it need not read, and knows the dialect only through `llm`. If it is dropped
 //! before the attempt ended, the client went away.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::llm::{self, Dialect, StreamWatch};
 use crate::outcome::Outcome;
 use crate::proxy::learner::Learner;
 use crate::proxy::plane::Worker;
-use crate::sample::{Sample, Usage};
+use crate::sample::{Role, Sample, Usage};
 use crate::upstream::limit::Slot;
 use crate::upstream::pool::Pool;
 
@@ -31,6 +32,8 @@ pub struct Meter {
     watch: Watch,
     /// The arm got a key of cutover's: a refused key is then its account's matter, not the client's.
     key_injected: bool,
+    /// The request asks for usage where the client did not.
+    asks_usage: bool,
     reported: bool,
     /// Its place under the arm's limit, if that has one.
     slot: Option<Slot>,
@@ -86,6 +89,7 @@ impl Meter {
             sent_at: Instant::now(),
             watch: Watch::Blind(Outcome::Ok),
             key_injected,
+            asks_usage: false,
             reported: false,
             slot: None,
             ticket,
@@ -101,6 +105,11 @@ impl Meter {
     /// Holds a place under the arm's limit until the attempt ends.
     pub fn hold(&mut self, slot: Slot) {
         self.slot = Some(slot);
+    }
+
+    /// The request asks for usage where the client did not: that an arm refuses this is not its fault.
+    pub const fn asks_usage(&mut self) {
+        self.asks_usage = true;
     }
 
     /// The connection is there and the request leaves now.
@@ -219,6 +228,12 @@ impl Meter {
         matches!(&self.watch, Watch::Stream(stream) if stream.error().is_some())
     }
 
+    /// True if the body is a stream that has given its last word.
+    #[must_use]
+    pub fn is_terminated(&self) -> bool {
+        matches!(&self.watch, Watch::Stream(stream) if stream.is_terminated())
+    }
+
     /// True if a stream that has shown content has given neither its last word nor an error.
     #[must_use]
     pub fn is_cut_short(&self) -> bool {
@@ -245,18 +260,32 @@ impl Meter {
                 outcome
             }
             Watch::Whole(whole) => {
-                let samples = &self.worker.samples;
-                let learn = self.learner.as_ref();
-                let learn = learn.map(|learner| |ids: &[u64]| learner.learn(ids, samples));
-                let (outcome, usage) = whole.judge(self.sample.status, self.key_injected, learn);
+                let (status, body) = (self.sample.status, whole.body());
+                let (outcome, usage) = whole.judge(&body, status, self.key_injected);
+                if let Some(learner) = self.learner.as_ref().filter(|_| !whole.is_error) {
+                    learner.learn(&llm::ids_of_answer(whole.dialect, &body), &self.worker.samples);
+                }
                 self.sample.usage = usage;
                 self.sample.complete = true;
+                let may_refuse = self.asks_usage && matches!(status, 400 | 422);
+                if may_refuse && llm::names_usage_option(&body) {
+                    return self.usage_refused(outcome);
+                }
                 outcome
             }
         };
         let outcome = self.blamed(outcome);
         self.report(outcome);
         outcome
+    }
+
+    /// The arm refused what the client did not ask for. The attempt is nobody's, and not the live one that
+    /// was counted: that is the next one, without the question.
+    fn usage_refused(&mut self, answered: Outcome) -> Outcome {
+        self.tell_breaker(answered);
+        self.sample.role = Role::Retry;
+        self.report(Outcome::Internal);
+        Outcome::Internal
     }
 
     /// The dialects judge as if cutover's own key had been sent.
@@ -268,13 +297,16 @@ impl Meter {
         }
     }
 
-    /// The connection broke within the body. Leaves the sample and tells the outcome: a stream whose
+    /// The body broke off, which `outcome` says how. Leaves the sample and tells the outcome: a stream whose
     /// last word had gone by is whole all the same, and an error that it announced is why it broke.
-    pub fn broke(&mut self) -> Outcome {
+    pub fn broke(&mut self, outcome: Outcome) -> Outcome {
         let has_content = self.has_content();
         let outcome = match &mut self.watch {
-            Watch::Stream(stream) if has_content => stream.finish(false),
-            _ => Outcome::Reset,
+            Watch::Stream(stream) if has_content => match stream.finish(false) {
+                Outcome::Reset => outcome,
+                known => known,
+            },
+            _ => outcome,
         };
         let outcome = self.blamed(outcome);
         self.sample.complete = outcome == Outcome::Ok;
@@ -290,15 +322,19 @@ impl Meter {
         self.report(outcome);
     }
 
+    fn tell_breaker(&mut self, outcome: Outcome) {
+        if let Some(Ticket { pool, is_probe }) = self.ticket.take() {
+            pool.breaker().ended(is_probe, outcome, monotonic_ms);
+        }
+    }
+
     fn report(&mut self, outcome: Outcome) {
         if self.reported {
             return;
         }
         self.reported = true;
         self.slot = None;
-        if let Some(Ticket { pool, is_probe }) = self.ticket.take() {
-            pool.breaker().ended(is_probe, outcome, monotonic_ms);
-        }
+        self.tell_breaker(outcome);
         let sample = Sample {
             outcome,
             latency_us: micros_since(self.sent_at),
@@ -332,24 +368,14 @@ impl Whole {
         }
     }
 
-    /// Calls `learn` with the state that a good answer gives out.
-    fn judge(
-        &self,
-        status: u16,
-        key_injected: bool,
-        learn: Option<impl FnOnce(&[u64])>,
-    ) -> (Outcome, Option<Usage>) {
-        let joined;
-        let body: &[u8] = match self.chunks.as_slice() {
-            [one] => one,
-            several => {
-                joined = several.concat();
-                &joined
-            }
-        };
-        if let Some(learn) = learn.filter(|_| !self.is_error) {
-            learn(&llm::ids_of_answer(self.dialect, body));
+    fn body(&self) -> Cow<'_, [u8]> {
+        match self.chunks.as_slice() {
+            [one] => Cow::Borrowed(one),
+            several => Cow::Owned(several.concat()),
         }
+    }
+
+    fn judge(&self, body: &[u8], status: u16, key_injected: bool) -> (Outcome, Option<Usage>) {
         match self.dialect {
             Some(dialect) if !self.is_error => {
                 let content_type = self.content_type.as_deref();

@@ -3,11 +3,14 @@
 //! 1. `listener` accepts the connection and hands it to the worker with the fewest connections.
 //! 2. `refuse` turns away what is malformed or dangerous, in the client's dialect.
 //! 3. `handle` reads an eligible body (bounded), and `assign` chooses the arm.
-//! 4. `attempt` sends it, rewritten by `rewrite`, and looks at what comes back before any content
-//!    reaches the client.
+//! 4. `attempt` sends it, rewritten by `rewrite`, and looks at what comes back, as `receive` says by its
+//!    head, before any content reaches the client.
 //! 5. `tries` asks `failover` whether the other arm, or the same one again, may give a better answer, and
 //!    pays for it from the worker's `budget`.
-//! 6. `answer` passes the answer on, chunk by chunk, metered; exactly one sample leaves per attempt.
+//! 6. `answer` passes the answer on, chunk by chunk, decoded by `inflate` if the arm compressed it, metered,
+//!    and edited by `edit`; exactly one sample leaves per attempt.
+//!
+//! `include_usage` asks a stream's arm for its token counts where the client did not.
 //!
 //! Everything here runs on one thread per worker and shares nothing mutable with other threads. It must
 //! never wait for the store, the driver or an alert.
@@ -17,12 +20,16 @@ pub mod assign;
 pub mod attempt;
 pub mod budget;
 mod client_io;
+pub mod edit;
 pub mod failover;
 pub mod handle;
+mod include_usage;
+pub mod inflate;
 pub mod learner;
 pub mod listener;
 pub mod plane;
 mod read;
+mod receive;
 pub mod refuse;
 pub mod rewrite;
 mod route;

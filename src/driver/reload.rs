@@ -46,6 +46,7 @@ impl Driver {
             targets: targets.clone(),
             breakers: PerArm::default(),
             limits: PerArm::default(),
+            habits: PerArm::default(),
             rollouts: Vec::new(),
             learned: Arc::clone(&shared.learned),
         };

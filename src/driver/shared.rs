@@ -1,4 +1,5 @@
-//! What all workers share of the arms, as the driver sees it: breakers, limits of concurrency, learned ids.
+//! What all workers share of the arms, as the driver sees it: breakers, limits of concurrency, and what was
+//! learned of an arm and of its ids.
 //!
 //! It makes them, hands them to the data plane, and reads the breakers. It must never open or close one.
 
@@ -12,16 +13,18 @@ use crate::learned::LearnedIds;
 use crate::llm;
 use crate::proxy::plane::same_place;
 use crate::upstream::breaker::{Breaker, Phase};
+use crate::upstream::habits::Habits;
 use crate::upstream::limit::Limit;
 
 /// Ids are forgotten at the end of an hour.
 const SWEEP_EVERY_MS: i64 = 600_000;
 
-/// Breakers and limits of both arms, and what lives on the canary.
+/// Breakers, limits and habits of both arms, and what lives on the canary.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) breakers: PerArm<Arc<Breaker>>,
     pub(super) limits: PerArm<Option<Arc<Limit>>>,
+    pub(super) habits: PerArm<Arc<Habits>>,
     pub(super) learned: Arc<LearnedIds>,
     /// What was last told of the breakers.
     told: PerArm<Phase>,
@@ -71,13 +74,18 @@ impl Shared {
         }
     }
 
-    /// An arm that moved begins with a closed breaker; workers keep their pools by the same rule. Limits that
-    /// did not change live on with their slots taken. What was learned of one canary is nothing to another:
-    /// answers of the old one that are still under way are learned into the old table.
+    /// An arm that moved begins with a closed breaker; workers keep their pools by the same rule. Behind
+    /// another base URL nothing is known of its habits. Limits that did not change live on with their slots
+    /// taken. What was learned of one canary is nothing to another: answers of the old one that are still
+    /// under way are learned into the old table.
     pub(super) fn renew(&mut self, old: &Config, next: &Config) {
         for arm in Arm::BOTH {
-            if !same_place(old.arms.get(arm), next.arms.get(arm)) {
+            let (old, next) = (old.arms.get(arm), next.arms.get(arm));
+            if !same_place(old, next) {
                 *self.breakers.get_mut(arm) = Arc::default();
+            }
+            if !old.base_url.leads_where(&next.base_url) {
+                *self.habits.get_mut(arm) = Arc::default();
             }
         }
         self.limits = limits_of(next, &self.limits);

@@ -34,34 +34,43 @@ pub(super) fn may_be_set(word: &Finder<'_>, data: &[u8]) -> bool {
 
 /// Reads one chunk of a chat or text completion, or a whole answer. False if it is not one object.
 pub(super) fn read_chunk(chunk: &[u8], seen: &mut Seen) -> bool {
-    let mut is_flat_error = false;
+    let (mut is_flat_error, mut error, mut choices) = (false, None, None);
     let whole = json::members(chunk, |key, raw| match key {
-        "choices" => json::elements(raw, |choice| {
-            read_choice(choice, seen);
-            ControlFlow::Continue(())
-        }),
+        "choices" => choices = Some(raw),
         "usage" => seen.usage = usage::read_openai(raw).or(seen.usage),
-        "error" if json::is_set(raw) => {
-            seen.fail(classify_in_band(raw, Outcome::InBandError));
-        }
+        "error" if json::is_set(raw) => error = Some(raw),
         "object" => is_flat_error = raw == "\"error\"",
         _ => {}
     });
-    if is_flat_error && let Ok(raw) = std::str::from_utf8(chunk) {
+    if is_flat_error {
+        error = error.or_else(|| std::str::from_utf8(chunk).ok());
+    }
+    // It knows better than a choice that finishes with "error", wherever it stands.
+    if let Some(raw) = error {
         seen.fail(classify_in_band(raw, Outcome::InBandError));
     }
+    json::elements(choices.unwrap_or_default(), |choice| {
+        read_choice(choice, seen);
+        ControlFlow::Continue(())
+    });
     whole
 }
 
 /// Reads one choice, of a chunk or of a whole answer.
 fn read_choice(choice: &str, seen: &mut Seen) {
+    let (mut has_failed, mut error) = (false, None);
     json::members(choice.as_bytes(), |key, raw| match key {
-        "finish_reason" if raw == "\"error\"" => seen.fail(Outcome::InBandError),
+        "finish_reason" if raw == "\"error\"" => has_failed = true,
         "finish_reason" if json::is_text(raw) => seen.finished = true,
+        "error" if json::is_set(raw) => error = Some(raw),
         "delta" | "message" => seen.content |= delta_has_content(raw),
         "text" => seen.content |= json::is_text(raw),
         _ => {}
     });
+    if has_failed || error.is_some() {
+        let raw = error.unwrap_or_default();
+        seen.fail(classify_in_band(raw, Outcome::InBandError));
+    }
 }
 
 /// True for text, reasoning, refusal, tool arguments, sound or images; a role alone is nothing yet.
@@ -107,6 +116,12 @@ fn has_text(object: &str, names: &[&str]) -> bool {
         has |= names.contains(&key) && is_filled(raw);
     });
     has
+}
+
+/// True if an event of the Responses API may say more than content, once content has been seen. Some relays
+/// drop the names of events, or call them all `message`.
+pub(super) fn response_may_matter(name: &[u8]) -> bool {
+    !name.starts_with(b"response.") || is_last_response_event(name)
 }
 
 /// True for the Responses events that end a stream.

@@ -164,17 +164,53 @@ impl Named {
 /// [`read_request`] gave for this body; with any other the body comes back as it is.
 #[must_use]
 pub fn replace_model(body: &Bytes, span: Range<usize>, new_model: &str) -> Bytes {
-    let literal = serde_json::to_string(new_model);
-    let (Ok(literal), Some(before), Some(after)) =
-        (literal, body.get(..span.start), body.get(span.end..))
-    else {
-        return body.clone();
-    };
-    let mut spliced = BytesMut::with_capacity(before.len() + literal.len() + after.len());
-    spliced.extend_from_slice(before);
-    spliced.extend_from_slice(literal.as_bytes());
-    spliced.extend_from_slice(after);
-    spliced.freeze()
+    rewrite_request(body, None, Some((span, new_model)))
+}
+
+/// The body asking for usage where [`usage_slot`] said so, and with another model name in place of a span
+/// that [`read_request`] gave; with any other places it comes back as it is. All other bytes stay.
+#[must_use]
+pub fn rewrite_request(
+    body: &Bytes,
+    usage_slot: Option<usize>,
+    model: Option<(Range<usize>, &str)>,
+) -> Bytes {
+    let asked = usage_slot.map(|at| (at..at, USAGE_OPTION.to_owned()));
+    let named = model.and_then(|(span, name)| Some((span, serde_json::to_string(name).ok()?)));
+    // The slot is the first place of all.
+    let edits = [asked, named];
+    let mut spliced = BytesMut::with_capacity(body.len() + 128);
+    let mut done = 0;
+    for (span, text) in edits.into_iter().flatten() {
+        let Some(before) = body.get(done..span.start) else {
+            return body.clone();
+        };
+        spliced.extend_from_slice(before);
+        spliced.extend_from_slice(text.as_bytes());
+        done = span.end;
+    }
+    match body.get(done..) {
+        Some(rest) if done > 0 => {
+            spliced.extend_from_slice(rest);
+            spliced.freeze()
+        }
+        _ => body.clone(),
+    }
+}
+
+/// What makes a stream of the OpenAI dialects end with its usage; the comma parts it from what follows.
+const USAGE_OPTION: &str = "\"stream_options\":{\"include_usage\":true},";
+
+/// Where the body can be made to ask for usage: if it wants a stream in a dialect that states usage only on
+/// request, and says nothing of the kind itself. `facts` are those of this body.
+#[must_use]
+pub fn usage_slot(dialect: Dialect, body: &[u8], facts: &RequestFacts<'_>) -> Option<usize> {
+    let states_on_request = matches!(dialect, Dialect::OpenAiChat | Dialect::OpenAiCompletions);
+    if !states_on_request || !facts.stream || facts.stream_options_set {
+        return None;
+    }
+    // Other members follow: `stream` does, at least.
+    memchr::memchr(b'{', body).map(|at| at + 1)
 }
 
 /// Where a piece of the body stands in it.

@@ -188,7 +188,7 @@ impl Seen {
     fn may_matter(&self, dialect: Dialect, name: &[u8], data: &[u8]) -> bool {
         match dialect {
             Dialect::AnthropicMessages => anthropic::may_matter(name, data),
-            Dialect::OpenAiResponses => name.is_empty() || openai::is_last_response_event(name),
+            Dialect::OpenAiResponses => openai::response_may_matter(name),
             Dialect::OpenAiChat | Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings => {
                 name == b"error" || openai::may_matter(data, self.finished)
             }

@@ -3,7 +3,8 @@
 //! An upstream that breaks off becomes an error of this body, which makes hyper break the client's
 //! connection: a truncated answer never looks complete (invariant 6). Where a stream ends well by its
 //! framing but lacks its last event, or fell silent, an error event says so: SDKs take a mere
-//! end for success.
+//! end for success. A compressed body is decoded first of all; while pieces of what has arrived are left,
+//! nothing more is asked for.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -19,7 +20,9 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use crate::llm::{self, Dialect, ModelEcho};
+use super::edit::Edit;
+use super::inflate::{Corrupt, Inflate};
+use crate::llm;
 use crate::meter::Meter;
 use crate::outcome::Outcome;
 use crate::upstream::pool::{Connection, Pool};
@@ -53,15 +56,6 @@ pub struct LiveBody {
     ended: Option<Outcome>,
     /// Set when the body breaks off, if somebody has to know.
     broken: Option<Rc<Cell<bool>>>,
-}
-
-/// What may be done to a body on its way. Its length is then not known beforehand.
-#[derive(Debug)]
-pub struct Edit {
-    /// A stream that is cut short ends with an error event of this dialect.
-    pub truncation: Option<Dialect>,
-    /// The model gets the client's name again.
-    pub echo: Option<ModelEcho>,
 }
 
 /// Time limits of a body.
@@ -167,8 +161,7 @@ impl LiveBody {
     /// Bytes that are held back.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        let echo = self.edit.as_ref().and_then(|edit| edit.echo.as_ref());
-        let waiting = echo.map_or(0, ModelEcho::held_bytes);
+        let waiting = self.edit.as_ref().map_or(0, Edit::held_bytes);
         waiting + self.held.iter().map(Bytes::len).sum::<usize>()
     }
 
@@ -176,6 +169,14 @@ impl LiveBody {
         loop {
             if self.ended.is_some() {
                 return Poll::Ready(self.last.take().map(Ok));
+            }
+            match self.decoded() {
+                Ok(None) => {}
+                Ok(Some(piece)) => match self.pass(piece) {
+                    Some(chunk) => return Poll::Ready(Some(Ok(chunk))),
+                    None => continue,
+                },
+                Err(Corrupt) => return Poll::Ready(Some(Err(self.garbled()))),
             }
             let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
@@ -191,9 +192,11 @@ impl LiveBody {
                 }
             };
             match frame {
-                None => self.end(),
+                // A stream whose last word has gone by is whole, also where its coding lacks its end.
+                None if self.is_decoded_whole() || self.meter.is_terminated() => self.end(),
+                None => return Poll::Ready(Some(Err(self.garbled()))),
                 Some(Err(_)) => {
-                    let outcome = self.meter.broke();
+                    let outcome = self.meter.broke(Outcome::Reset);
                     return Poll::Ready(Some(Err(self.break_off(outcome))));
                 }
                 Some(Ok(frame)) => {
@@ -202,21 +205,49 @@ impl LiveBody {
                         continue;
                     };
                     self.last_chunk_at = Instant::now();
-                    self.meter.chunk(&chunk);
-                    let chunk = match self.echo() {
-                        Some(echo) => echo.feed(&chunk),
-                        None => chunk,
-                    };
+                    if let Some(inflate) = self.inflate() {
+                        inflate.feed(chunk);
+                        continue;
+                    }
+                    let passed = self.pass(chunk);
                     if self.incoming.is_end_stream() {
                         self.end();
                     }
-                    if chunk.is_empty() {
-                        continue;
+                    if let Some(chunk) = passed {
+                        return Poll::Ready(Some(Ok(chunk)));
                     }
-                    return Poll::Ready(Some(Ok(chunk)));
                 }
             }
         }
+    }
+
+    /// Meters a chunk, and gives what of it may pass now.
+    fn pass(&mut self, chunk: Bytes) -> Option<Bytes> {
+        self.meter.chunk(&chunk);
+        let chunk = match &mut self.edit {
+            Some(edit) => edit.feed(chunk),
+            None => chunk,
+        };
+        (!chunk.is_empty()).then_some(chunk)
+    }
+
+    fn inflate(&mut self) -> Option<&mut Inflate> {
+        self.edit.as_mut()?.inflate.as_deref_mut()
+    }
+
+    /// The next piece of a compressed body, of what has arrived of it.
+    fn decoded(&mut self) -> Result<Option<Bytes>, Corrupt> {
+        self.inflate().map_or(Ok(None), Inflate::next_piece)
+    }
+
+    fn is_decoded_whole(&mut self) -> bool {
+        self.inflate().is_none_or(|inflate| inflate.is_whole())
+    }
+
+    /// The body is not what its coding says, or less.
+    fn garbled(&mut self) -> Outcome {
+        let outcome = self.meter.broke(Outcome::SoftError);
+        self.break_off(outcome)
     }
 
     /// Resolves with the outcome of the limit that has passed.
@@ -242,7 +273,7 @@ impl LiveBody {
     fn end(&mut self) {
         let outcome = self.meter.end();
         self.ended = Some(outcome);
-        let rest = self.echo().map(ModelEcho::end);
+        let rest = self.edit.as_mut().map(Edit::end);
         let event = (outcome == Outcome::Truncated).then(|| self.truncation_event("ended"));
         let rest = rest.filter(|rest| !rest.is_empty());
         self.last = match (rest, event.flatten()) {
@@ -261,10 +292,6 @@ impl LiveBody {
             let message = format!("the provider's stream {what} before the answer was complete");
             llm::error_event(dialect, &message)
         })
-    }
-
-    fn echo(&mut self) -> Option<&mut ModelEcho> {
-        self.edit.as_mut()?.echo.as_mut()
     }
 
     /// Hangs up on the arm. A line that has not arrived whole is of no use to anybody.

@@ -7,17 +7,16 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, Version, header, request, response};
+use http::{HeaderValue, Method, Request, Response, header, request, response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::answer::{Answer, BodyLimits, Edit, LiveBody};
+use super::answer::{Answer, BodyLimits, LiveBody};
 use super::plane::{ArmPlane, Worker, WorkerPlane};
-use super::rewrite::strip_answer;
+use super::receive::{Asked, is_error, receive};
 use crate::arm::Arm;
-use crate::clock::UnixMillis;
 use crate::config::Timeouts;
-use crate::llm::{self, Dialect, ModelEcho};
+use crate::llm::Dialect;
 use crate::meter::{self, Meter, Ticket};
 use crate::outcome::Outcome;
 use crate::sample::Sample;
@@ -64,6 +63,8 @@ pub struct Upload {
     pub state: Rc<Cell<UploadState>>,
     /// The client's name for the model, if the body now has another one: answers carry it.
     pub alias: Option<Box<str>>,
+    /// The body asks for usage where the client did not: a stream loses the event that brings it.
+    pub asks_usage: bool,
 }
 
 /// What of an answer is held back, so that somebody else may still give a better one.
@@ -84,7 +85,7 @@ pub enum Tried {
     Answer(Response<Answer>),
     /// It failed in a way that another try may make good.
     Failed {
-        /// How.
+        /// How. [`Outcome::Internal`]: the arm refused what only cutover asked for.
         outcome: Outcome,
         /// What the client gets if nobody rescues it; `None` if the arm gave no answer.
         answer: Option<Response<Answer>>,
@@ -99,7 +100,7 @@ pub async fn attempt(
     hold: Hold,
     is_probe: bool,
 ) -> Tried {
-    let alias = upload.alias.take();
+    let (alias, asks_usage) = (upload.alias.take(), upload.asks_usage);
     let (started_at, arm) = (Instant::now(), sample.arm);
     let plane = call.plane.arms.get(arm);
     let timeouts = &call.plane.config.arms.get(arm).timeouts;
@@ -112,14 +113,16 @@ pub async fn attempt(
     if arm == Arm::Canary {
         meter.learn_into(&call.plane.learner);
     }
+    if asks_usage {
+        meter.asks_usage();
+    }
     if let Some(limit) = &plane.limit {
         match limit.enter().await {
             Some(slot) => meter.hold(slot),
             None => return over_limit(meter),
         }
     }
-    let sent = send(call, plane, timeouts, &mut meter, upload).await;
-    let (response, connection) = match sent {
+    let sent = match send(call, plane, timeouts, &mut meter, upload).await {
         Ok(sent) => sent,
         Err(outcome) => {
             meter.fail(outcome);
@@ -129,35 +132,19 @@ pub async fn attempt(
             };
         }
     };
-    let (mut head, incoming) = response.into_parts();
-    meter.head(head.status.as_u16(), &head.headers);
-    let is_readable = !is_encoded(&head);
-    if is_readable {
-        choose_watch(&mut meter, call, &head);
-    }
-    strip_answer(&mut head.headers);
-    let is_error = head.status.is_client_error() || head.status.is_server_error();
-    if is_error {
-        llm::clamp_retry_after(&mut head.headers, UnixMillis::now());
-    }
-    head.version = Version::HTTP_11;
     let limits = BodyLimits {
         idle: timeouts.idle,
         total_at: total_limit(timeouts, call.streamed).map(|total| started_at + total),
     };
-    let alias = alias.filter(|_| is_readable && head.status.is_success());
-    let edit = choose_edit(call, &meter, alias.as_deref());
-    if edit.is_some() {
-        head.headers.remove(header::CONTENT_LENGTH);
-    }
-    let pool = Rc::clone(&plane.pool);
-    let body = LiveBody::new(incoming, connection, pool, meter, limits, edit);
+    let asked = Asked { alias, asks_usage };
+    let (head, body, is_readable) = receive(call, arm, meter, sent, limits, &asked);
+    let is_error = is_error(&head);
     let is_held = match hold {
         Hold::Nothing => false,
         Hold::Errors => is_error,
-        Hold::UntilContent => true,
+        Hold::UntilContent => is_error || is_readable,
     };
-    if is_held && is_readable {
+    if is_held {
         hold_back(head, body).await
     } else {
         Tried::Answer(Response::from_parts(head, Answer::Live(Box::new(body))))
@@ -274,53 +261,6 @@ fn total_limit(timeouts: &Timeouts, streamed: bool) -> Option<Duration> {
     }
 }
 
-fn choose_watch(meter: &mut Meter, call: &Call<'_>, head: &response::Parts) {
-    if head.status.is_client_error() || head.status.is_server_error() {
-        meter.watch_error(call.dialect);
-        return;
-    }
-    let content_type = head
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok());
-    let is_events = content_type.is_some_and(|kind| kind.starts_with("text/event-stream"));
-    let Some(dialect) = call.dialect else {
-        let is_json = content_type.is_some_and(|kind| kind.starts_with("application/json"));
-        return match call.reads {
-            Some(Reads::Response) if is_events => meter.watch_stream(Dialect::OpenAiResponses),
-            Some(_) if is_json && head.status.is_success() => meter.watch_object(),
-            _ => {}
-        };
-    };
-    if !head.status.is_success() {
-        // No LLM call is answered with 1xx or 3xx: passed on, and booked as what it is, unheard of.
-        return meter.watch_nothing(Outcome::Other);
-    }
-    if is_events {
-        meter.watch_stream(dialect);
-    } else {
-        meter.watch_plain(dialect, content_type);
-    }
-}
-
-/// What may have to be done to the body, judging by its head.
-fn choose_edit(call: &Call<'_>, meter: &Meter, alias: Option<&str>) -> Option<Edit> {
-    let dialect = call.dialect?;
-    let is_stream = meter.is_stream();
-    let is_told = is_stream && call.plane.config.proxy.truncation_event;
-    (is_told || alias.is_some()).then(|| Edit {
-        truncation: is_told.then_some(dialect),
-        echo: alias.map(|alias| ModelEcho::new(dialect, is_stream, alias)),
-    })
-}
-
-/// True if the arm compressed the answer although it was asked not to. It then passes unread: that it
-/// cannot be read is no fault of the answer.
-fn is_encoded(head: &response::Parts) -> bool {
-    let coding = head.headers.get(header::CONTENT_ENCODING);
-    head.status.is_success() && coding.is_some_and(|coding| coding.as_bytes() != b"identity")
-}
-
 /// Holds the answer back until it shows content, ends, or is too large or too slow to be held.
 async fn hold_back(head: response::Parts, mut body: LiveBody) -> Tried {
     let is_stream = body.meter().is_stream();
@@ -360,10 +300,10 @@ async fn hold_back(head: response::Parts, mut body: LiveBody) -> Tried {
     let shown = body.meter().has_content();
     let answer = Response::from_parts(head, Answer::Live(Box::new(body)));
     match ended {
-        Some(outcome) if outcome.may_fail_over() && !shown => Tried::Failed {
-            outcome,
-            answer: Some(answer),
-        },
+        Some(outcome) if !shown && (outcome.may_fail_over() || outcome == Outcome::Internal) => {
+            let answer = Some(answer);
+            Tried::Failed { outcome, answer }
+        }
         _ => Tried::Answer(answer),
     }
 }

@@ -10,14 +10,15 @@ use hyper::body::Incoming;
 
 use super::answer::Answer;
 use super::attempt::{Call, Hold, Reads, Tried, Upload, attempt};
+use super::include_usage;
 use super::plane::{Worker, WorkerPlane};
 use super::read::{ReadBody, read_body};
 use super::refuse;
 use super::route::{Routed, route};
-use super::tries::{Tries, kept_upload, labelled, mapped_upload, sample_of};
+use super::tries::{Tries, kept_upload, labelled, sample_of};
 use crate::arm::Arm;
 use crate::clock::monotonic_ms;
-use crate::llm::{self, Dialect, RequestFacts};
+use crate::llm::{self, Dialect};
 use crate::upstream::body::{Upload as StreamedUpload, UploadBody, UploadState};
 use crate::upstream::breaker::Admission;
 
@@ -59,7 +60,7 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
         let (arm, reads) = owner_of(&call);
         let call = Call { reads, ..call };
         let upload = streamed_upload(Vec::new(), body, 0, &plane);
-        return pinned(&call, &Routed::pinned(arm), upload, None).await;
+        return pinned(&call, &Routed::pinned(arm), upload).await;
     };
     match read_body(body, &plane).await {
         ReadBody::Whole(bytes) => eligible(&call, dialect, &bytes).await,
@@ -69,7 +70,7 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
             rest,
         } => {
             let upload = streamed_upload(read_ahead, rest, bytes, &plane);
-            pinned(&call, &Routed::pinned(Arm::Legacy), upload, None).await
+            pinned(&call, &Routed::pinned(Arm::Legacy), upload).await
         }
         ReadBody::TooLarge => refuse::answer(
             Some(dialect),
@@ -112,7 +113,7 @@ fn owner_of(call: &Call<'_>) -> (Arm, Option<Reads>) {
 async fn eligible(call: &Call<'_>, dialect: Dialect, body: &Bytes) -> Response<Answer> {
     let Some(facts) = llm::read_request(dialect, body) else {
         let upload = kept_upload(body.clone());
-        return pinned(call, &Routed::pinned(Arm::Legacy), upload, None).await;
+        return pinned(call, &Routed::pinned(Arm::Legacy), upload).await;
     };
     let call = &Call {
         streamed: facts.stream,
@@ -123,9 +124,11 @@ async fn eligible(call: &Call<'_>, dialect: Dialect, body: &Bytes) -> Response<A
         .rollout
         .and_then(|at| call.plane.config.rollouts.get(usize::from(at)));
     let Some(rollout) = rollout else {
-        let rewrite = &call.plane.arms.get(routed.arm).rewrite;
-        let upload = mapped_upload(rewrite, body, &facts);
-        return pinned(call, routed, upload, Some(&facts)).await;
+        let sample = sample_of(call, routed, routed.arm, Some(&facts));
+        let is_probe = is_probe(call, routed);
+        let hold = Hold::Nothing;
+        let tried = include_usage::attempt(call, sample, body, &facts, hold, is_probe).await;
+        return given(call, routed, tried);
     };
     let tries = Tries {
         call,
@@ -138,25 +141,33 @@ async fn eligible(call: &Call<'_>, dialect: Dialect, body: &Bytes) -> Response<A
 }
 
 /// A request that has only one arm to go to: its answer passes as it comes.
-async fn pinned(
-    call: &Call<'_>,
-    routed: &Routed,
-    upload: Upload,
-    facts: Option<&RequestFacts<'_>>,
-) -> Response<Answer> {
+async fn pinned(call: &Call<'_>, routed: &Routed, upload: Upload) -> Response<Answer> {
     let state = Rc::clone(&upload.state);
-    let sample = sample_of(call, routed, routed.arm, facts);
-    // Nobody else may answer it, so it is tried whatever the breaker says.
-    let breaker = call.plane.arms.get(routed.arm).pool.breaker();
-    let is_probe = breaker.admit(monotonic_ms) == Admission::Probe;
-    let answer = match attempt(call, sample, upload, Hold::Nothing, is_probe).await {
-        Tried::Answer(answer) => answer,
-        Tried::Failed { .. } if state.get() == UploadState::TooLarge => refuse::answer(
+    let sample = sample_of(call, routed, routed.arm, None);
+    let is_probe = is_probe(call, routed);
+    let tried = attempt(call, sample, upload, Hold::Nothing, is_probe).await;
+    if matches!(tried, Tried::Failed { .. }) && state.get() == UploadState::TooLarge {
+        let answer = refuse::answer(
             call.dialect,
             StatusCode::PAYLOAD_TOO_LARGE,
             "body-too-large",
             refuse::BODY_TOO_LARGE,
-        ),
+        );
+        return labelled(call, routed, routed.arm, answer);
+    }
+    given(call, routed, tried)
+}
+
+/// Nobody else may answer it, so it is tried whatever the breaker says.
+fn is_probe(call: &Call<'_>, routed: &Routed) -> bool {
+    let breaker = call.plane.arms.get(routed.arm).pool.breaker();
+    breaker.admit(monotonic_ms) == Admission::Probe
+}
+
+/// What the client gets of the only attempt.
+fn given(call: &Call<'_>, routed: &Routed, tried: Tried) -> Response<Answer> {
+    let answer = match tried {
+        Tried::Answer(answer) => answer,
         Tried::Failed { outcome, answer } => {
             answer.unwrap_or_else(|| refuse::unanswered(call.dialect, outcome))
         }
@@ -177,5 +188,6 @@ fn streamed_upload(
         body: UploadBody::Streamed(streamed),
         state,
         alias: None,
+        asks_usage: false,
     }
 }

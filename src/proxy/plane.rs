@@ -21,6 +21,7 @@ use crate::config::{ArmConfig, Config, RolloutConfig};
 use crate::learned::LearnedIds;
 use crate::recorder::SampleSink;
 use crate::upstream::breaker::Breaker;
+use crate::upstream::habits::Habits;
 use crate::upstream::limit::Limit;
 use crate::upstream::pool::Pool;
 use crate::upstream::target::Target;
@@ -39,6 +40,8 @@ pub struct Plane {
     pub breakers: PerArm<Arc<Breaker>>,
     /// How many requests may be under way at them; shared by all workers.
     pub limits: PerArm<Option<Arc<Limit>>>,
+    /// What was learned of them; shared by all workers.
+    pub habits: PerArm<Arc<Habits>>,
     /// One for each of `config.rollouts`, in the same order.
     pub rollouts: Vec<RolloutPlane>,
     /// What lives on the canary; shared by all workers. Another canary has another one.
@@ -76,6 +79,8 @@ pub struct ArmPlane {
     pub rewrite: ArmRewrite,
     /// How many requests may be under way, if that is limited; shared by all workers.
     pub limit: Option<Arc<Limit>>,
+    /// What was learned of it; shared by all workers.
+    pub habits: Arc<Habits>,
     /// Open connections; kept over reloads that leave the address alone.
     pub pool: Rc<Pool>,
 }
@@ -129,6 +134,7 @@ impl WorkerPlane {
             Ok::<_, String>(ArmPlane {
                 rewrite: ArmRewrite::new(config)?,
                 limit: plane.limits.get(which).clone(),
+                habits: Arc::clone(plane.habits.get(which)),
                 pool,
             })
         };

@@ -31,6 +31,7 @@ pub struct ArmRewrite {
     /// `None`: the client's own credential passes.
     key: Option<InjectedKey>,
     models: BTreeMap<String, String>,
+    include_usage: bool,
 }
 
 /// Where the API version of a base URL stands.
@@ -80,6 +81,7 @@ impl ArmRewrite {
             version: version_of(&arm.base_url),
             key,
             models: arm.models.clone(),
+            include_usage: arm.include_usage,
         })
     }
 
@@ -88,6 +90,12 @@ impl ArmRewrite {
     #[must_use]
     pub const fn injects_key(&self) -> bool {
         self.key.is_some()
+    }
+
+    /// True if this arm's streams are to be asked for their usage.
+    #[must_use]
+    pub const fn includes_usage(&self) -> bool {
+        self.include_usage
     }
 
     /// The arm's URI for a client's path, in origin form.
@@ -153,17 +161,24 @@ impl ArmRewrite {
         headers
     }
 
-    /// The body with this arm's name for the model, and the client's name for it; or the same body.
+    /// The body with this arm's name for the model, and the client's name for it; or the same body. It also
+    /// asks for usage at `usage_slot`, if there is one.
     #[must_use]
-    pub fn body(&self, body: &Bytes, facts: &RequestFacts<'_>) -> (Bytes, Option<Box<str>>) {
+    pub fn body(
+        &self,
+        body: &Bytes,
+        facts: &RequestFacts<'_>,
+        usage_slot: Option<usize>,
+    ) -> (Bytes, Option<Box<str>>) {
         let asked = facts.model.as_deref().filter(|_| !self.models.is_empty());
         let mapped = asked.and_then(|asked| Some((asked, self.models.get(asked)?)));
         match (mapped, &facts.model_span) {
             (Some((asked, name)), Some(span)) if asked != name => {
-                let body = llm::replace_model(body, span.clone(), name);
+                let model = Some((span.clone(), name.as_str()));
+                let body = llm::rewrite_request(body, usage_slot, model);
                 (body, Some(asked.into()))
             }
-            _ => (body.clone(), None),
+            _ => (llm::rewrite_request(body, usage_slot, None), None),
         }
     }
 }

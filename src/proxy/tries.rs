@@ -11,8 +11,9 @@ use http::{HeaderValue, Response, request};
 use rand::RngExt;
 
 use super::answer::Answer;
-use super::attempt::{Call, Hold, Tried, Upload, attempt};
+use super::attempt::{Call, Hold, Tried, Upload};
 use super::failover::{Other, is_rescued, wait_before_retry};
+use super::include_usage;
 use super::refuse;
 use super::rewrite::{ArmRewrite, X_CUTOVER_ARM, X_CUTOVER_ROLLOUT};
 use super::route::Routed;
@@ -212,10 +213,7 @@ impl Tries<'_> {
     }
 
     async fn try_on(self, sample: Sample, hold: Hold, is_probe: bool) -> Tried {
-        let rewrite = &self.call.plane.arms.get(sample.arm).rewrite;
-        let upload = mapped_upload(rewrite, self.body, self.facts);
-        // Boxed, because the states of several attempts would multiply the size of every request.
-        Box::pin(attempt(self.call, sample, upload, hold, is_probe)).await
+        include_usage::attempt(self.call, sample, self.body, self.facts, hold, is_probe).await
     }
 }
 
@@ -285,18 +283,21 @@ pub(super) fn kept_upload(body: Bytes) -> Upload {
         body: UploadBody::Kept(body),
         state: Rc::new(Cell::new(UploadState::Sound)),
         alias: None,
+        asks_usage: false,
     }
 }
 
-/// An upload of a body with the arm's name for the model.
+/// An upload of a body with the arm's name for the model, and a request for usage if there is a slot for it.
 pub(super) fn mapped_upload(
     rewrite: &ArmRewrite,
     body: &Bytes,
     facts: &RequestFacts<'_>,
+    usage_slot: Option<usize>,
 ) -> Upload {
-    let (body, alias) = rewrite.body(body, facts);
+    let (body, alias) = rewrite.body(body, facts, usage_slot);
     Upload {
         alias,
+        asks_usage: usage_slot.is_some(),
         ..kept_upload(body)
     }
 }

@@ -453,20 +453,3 @@ async fn a_cut_stream_resets_a_client_of_http_1_0_whose_body_ends_with_the_conne
         assert_eq!(end, End::Reset, "{fault}");
     }
 }
-
-#[tokio::test]
-async fn an_answer_that_is_compressed_unasked_passes_and_is_no_fault_of_the_canary() {
-    let rig = Rig::at(100).await;
-    for stream in BOTH {
-        let answer = rig.post(CHAT, &ask("fault-gzip@canary", stream)).await;
-        assert_eq!((answer.end, served_by(&answer)), (End::Clean, "canary"));
-        assert_eq!(answer.head.header("content-encoding"), Some("gzip"));
-        let direct = post(rig.canary.port(), CHAT, &ask("fault-gzip@canary", stream))
-            .await
-            .unwrap();
-        assert!(answer.body == direct.body);
-    }
-    for row in rig.finish().await.rows {
-        assert_eq!((row.arm.as_str(), row.outcome.as_str()), ("canary", "ok"));
-    }
-}

@@ -5,6 +5,8 @@ mod breaker;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod compressed;
+#[cfg(test)]
 mod daemon;
 #[cfg(test)]
 mod failover;
@@ -14,6 +16,8 @@ mod fault_matrix;
 mod hardening;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod include_usage;
 #[cfg(test)]
 mod metering;
 #[cfg(test)]

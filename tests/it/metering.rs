@@ -244,6 +244,30 @@ async fn shapes_of_a_stream_that_are_legal_are_ok_and_pass_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn a_line_that_nobody_can_read_passes_with_the_rest_and_is_booked() {
+    let rig = Rig::at(100).await;
+    for path in [CHAT, MESSAGES, RESPONSES] {
+        let ask = ask("fault-malformed-line@canary", true);
+        let answer = rig.post(path, &ask).await;
+        let direct = post(rig.canary.port(), path, &ask).await.unwrap();
+        assert_eq!((answer.end, served_by(&answer)), (End::Clean, "canary"));
+        assert!(
+            answer.text().contains("broken") && answer.body == direct.body,
+            "{path}"
+        );
+    }
+    let finished = rig.finish().await;
+    assert!(finished.legacy.requests().is_empty());
+    for row in finished.rows {
+        assert_eq!(
+            (row.outcome.as_str(), row.tokens),
+            ("soft-error", Some((11, 2, 9))),
+            "{row:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_hangs_up_is_nobodys_error_and_the_provider_stops_at_once() {
     let rig = Rig::at(100).await;
     // While the answer is held back or under way, and before its head.

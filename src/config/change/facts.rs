@@ -157,6 +157,7 @@ fn arm_facts(facts: &mut Facts, path: &str, arm: &ArmConfig) {
         facts.put(format!("{path}.max-concurrency"), limit.max);
         facts.put(format!("{path}.queue"), limit.queue);
     }
+    facts.put(format!("{path}.include-usage"), arm.include_usage);
     if let Some(ca_file) = &arm.ca_file {
         facts.put(format!("{path}.ca-file"), ca_file.display());
     }

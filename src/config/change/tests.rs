@@ -53,6 +53,12 @@ fn an_edit_costs_as_much_evidence_as_it_invalidates() {
             Reset::None,
             false,
         ),
+        (
+            "timeouts",
+            "include-usage = false\ntimeouts",
+            Reset::None,
+            false,
+        ),
         ("a.example.com", "c.example.com", Reset::Ledgers, false),
         ("b.example.com", "c.example.com", Reset::Rollout, false),
         ("b.example.com", "b.example.com/v1/", Reset::None, false),

@@ -34,6 +34,9 @@ fn arm(reader: &mut Reader<'_>, arms: &Section<'_>, which: Arm) -> ArmConfig {
         prices: prices(reader, &section),
         ca_file: reader.read(&section, "ca-file", ca_file),
         concurrency: concurrency(reader, &section),
+        include_usage: reader
+            .read(&section, "include-usage", leaf::boolean)
+            .unwrap_or(defaults::INCLUDE_USAGE),
     };
     if is_wrong {
         // It has one fault already; what is missing inside it is no news.

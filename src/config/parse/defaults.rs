@@ -31,6 +31,9 @@ pub(super) const FIRST_BYTE_STREAM: Duration = Duration::from_secs(60);
 pub(super) const IDLE: Duration = Duration::from_secs(300);
 pub(super) const TOTAL_PLAIN: Duration = Duration::from_secs(600);
 
+/// Streams are asked for their token counts where the client did not.
+pub(super) const INCLUDE_USAGE: bool = true;
+
 /// Requests that wait for an arm with `max-concurrency`.
 pub(super) const QUEUE: usize = 64;
 /// Larger limits of concurrency are slips of the finger.

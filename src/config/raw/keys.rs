@@ -41,6 +41,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
             "ca-file",
             "max-concurrency",
             "queue",
+            "include-usage",
         ],
     ),
     (

@@ -54,6 +54,12 @@ const ANSWERS: &[(Dialect, &str, Outcome, Option<u32>)] = &[
     ),
     (
         Chat,
+        r#"{"choices":[{"error":{"code":429,"message":"x"},"finish_reason":"error","message":{"content":""}}]}"#,
+        Outcome::RateLimited,
+        None,
+    ),
+    (
+        Chat,
         r#"{"choices":[{"message":{"content":"cut"#,
         Outcome::SoftError,
         None,

@@ -257,3 +257,47 @@ proptest! {
         prop_assert!(facts.stream);
     }
 }
+
+#[test]
+fn usage_is_asked_for_only_where_a_stream_does_not_say_what_it_wants() {
+    let check = |dialect, body: &str, expected: Option<&str>| {
+        let bytes = Bytes::copy_from_slice(body.as_bytes());
+        let facts = read_request(dialect, &bytes).unwrap();
+        let slot = usage_slot(dialect, &bytes, &facts);
+        let asked = slot.map(|_| rewrite_request(&bytes, slot, None));
+        assert_eq!(asked.as_deref(), expected.map(str::as_bytes), "{body}");
+    };
+    let ask = " {\n\"model\" : \"a\", \"stream\":true }";
+    let asked =
+        " {\"stream_options\":{\"include_usage\":true},\n\"model\" : \"a\", \"stream\":true }";
+    for dialect in [Dialect::OpenAiChat, Dialect::OpenAiCompletions] {
+        check(dialect, ask, Some(asked));
+        check(dialect, r#"{"model":"a","stream":false}"#, None);
+        check(dialect, r#"{"model":"a","stream":"true"}"#, None);
+        for set in ["null", "{}", r#"{"include_usage":false}"#] {
+            check(
+                dialect,
+                &format!("{{\"stream\":true,\"stream_options\":{set}}}"),
+                None,
+            );
+        }
+    }
+    for dialect in [
+        Dialect::OpenAiResponses,
+        Dialect::OpenAiEmbeddings,
+        Dialect::AnthropicMessages,
+    ] {
+        check(dialect, ask, None);
+    }
+    let body = Bytes::copy_from_slice(ask.as_bytes());
+    let facts = read_request(Dialect::OpenAiChat, &body).unwrap();
+    let slot = usage_slot(Dialect::OpenAiChat, &body, &facts);
+    let both = rewrite_request(&body, slot, Some((facts.model_span.unwrap(), "b\"c")));
+    assert_eq!(both, asked.replace("\"a\"", r#""b\"c""#));
+    assert_eq!(rewrite_request(&body, None, None).as_ptr(), body.as_ptr());
+    assert_eq!(
+        rewrite_request(&body, Some(1_000), None),
+        body,
+        "no such place"
+    );
+}

@@ -113,7 +113,7 @@ fn the_first_content_is_noticed_in_its_own_chunk() {
 }
 
 #[test]
-fn content_is_what_a_reader_can_use() {
+fn content_of_a_chat_is_what_a_reader_can_use() {
     let chat = [
         (r#"{"role":"assistant"}"#, false),
         (r#"{"role":"assistant","content":null}"#, false),
@@ -132,6 +132,21 @@ fn content_is_what_a_reader_can_use() {
         ),
         (r#"{"function_call":{"arguments":"{"}}"#, true),
         (r#"{"audio":{"id":"a","data":"AAAA"}}"#, true),
+        (r#"{"audio":{"id":"a"}}"#, false),
+        (r#"{"audio":{"transcript":"Hi"},"content":null}"#, true),
+        (
+            r#"{"tool_calls":[{"type":"custom","custom":{"name":"f","input":""}}]}"#,
+            false,
+        ),
+        (
+            r#"{"tool_calls":[{"type":"custom","custom":{"input":"x"}}]}"#,
+            true,
+        ),
+        (r#"{"content":null,"reasoning_content":""}"#, false),
+        (
+            r#"{"reasoning_details":[{"type":"reasoning.text","text":"hm"}]}"#,
+            true,
+        ),
         (r#"{"extra_content":{"thought_signature":"x"}}"#, false),
     ];
     for (delta, expected) in chat {
@@ -140,6 +155,10 @@ fn content_is_what_a_reader_can_use() {
         watch.feed(event.as_bytes());
         assert_eq!(watch.has_content(), expected, "{delta}");
     }
+}
+
+#[test]
+fn content_is_what_a_reader_can_use_in_the_other_dialects() {
     let messages = [
         (r#"{"type":"text_delta","text":"x"}"#, true),
         (r#"{"type":"thinking_delta","thinking":"x"}"#, true),
@@ -168,6 +187,10 @@ fn content_is_what_a_reader_can_use() {
         "refusal",
         "custom_tool_call_input",
         "code_interpreter_call_code",
+        "audio",
+        "output_audio",
+        "audio.transcript",
+        "mcp_call_arguments",
     ] {
         let event = format!(
             "event: response.{kind}.delta\ndata: {{\"type\":\"response.{kind}.delta\",\"delta\":\"x\"}}\n\n"
@@ -208,6 +231,102 @@ fn quirks_of_relays_do_no_harm() {
         Responses,
         &nameless,
         (Outcome::Ok, true, true, usage(37, 7, 0, 11)),
+    );
+}
+
+#[test]
+fn usage_is_found_wherever_a_chunk_states_it() {
+    let text = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+    let stop = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let stated = "\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":3}";
+    let less = stated.replace(":5", ":4");
+    let cases = [
+        // Beside an empty delta at the end, beside the finish reason, and alone.
+        format!(
+            "{text}{stop}data: {{\"choices\":[{{\"delta\":{{}}}}],{stated}}}\n\ndata: [DONE]\n\n"
+        ),
+        format!(
+            "{text}data: {{\"choices\":[{{\"delta\":{{}},\"finish_reason\":\"stop\"}}],{stated}}}\n\n"
+        ),
+        format!("{text}{stop}data: {{\"choices\":[],{stated}}}\n\n"),
+        // After the end marker, which nobody should do, and some do.
+        format!("{text}{stop}data: [DONE]\n\ndata: {{\"choices\":[],{stated}}}\n\n"),
+        // Running totals; the last one counts, and null after it takes nothing away.
+        format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"x\"}}}}],{less}}}\n\n{stop}data: {{\"choices\":[],{stated}}}\n\ndata: {{\"choices\":[],\"usage\":null}}\n\n"
+        ),
+        // The whole answer in one chunk.
+        format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"x\"}},\"finish_reason\":\"stop\"}}],{stated}}}\n\ndata: [DONE]\n\n"
+        ),
+    ];
+    for stream in cases {
+        check(Chat, &stream, (Outcome::Ok, true, true, usage(5, 0, 0, 3)));
+    }
+}
+
+#[test]
+fn usage_counts_however_a_response_ends() {
+    let delta = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"x\"}\n\n";
+    let last = |kind: &str, status: &str, rest: &str| {
+        format!(
+            "{delta}event: {kind}\ndata: {{\"type\":\"{kind}\",\"response\":{{\"status\":\"{status}\",{rest}}}}}\n\n"
+        )
+    };
+    let stated = "\"usage\":{\"input_tokens\":5,\"output_tokens\":3}";
+    let incomplete = last("response.incomplete", "incomplete", stated);
+    check(
+        Responses,
+        &incomplete,
+        (Outcome::Ok, true, true, usage(5, 0, 0, 3)),
+    );
+    let failed = |usage: &str| {
+        let rest = format!("\"error\":{{\"code\":\"server_error\"}},{usage}");
+        last("response.failed", "failed", &rest)
+    };
+    let outcome = Outcome::InBandError;
+    check(
+        Responses,
+        &failed(stated),
+        (outcome, true, true, usage(5, 0, 0, 3)),
+    );
+    check(
+        Responses,
+        &failed("\"usage\":null"),
+        (outcome, true, true, None),
+    );
+    // A relay that calls all events the same hides nothing.
+    let renamed = incomplete.replace("event: response.incomplete", "event: message");
+    check(
+        Responses,
+        &renamed,
+        (Outcome::Ok, true, true, usage(5, 0, 0, 3)),
+    );
+}
+
+#[test]
+fn counts_that_only_the_end_of_a_message_states_are_taken_and_zeros_are_not() {
+    let begun = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":0,\"output_tokens\":0}}}\n\n";
+    let block = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"x\"}}\n\n";
+    let delta = |usage: &str| {
+        format!(
+            "event: message_delta\ndata: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":\"end_turn\"}},\"usage\":{{{usage}}}}}\n\n"
+        )
+    };
+    let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    let late = delta("\"input_tokens\":7,\"cache_read_input_tokens\":20,\"output_tokens\":4");
+    let stream = [begun, block, &late, stop].concat();
+    check(
+        Messages,
+        &stream,
+        (Outcome::Ok, true, true, usage(27, 20, 0, 4)),
+    );
+    let zeros = delta("\"input_tokens\":0,\"cache_read_input_tokens\":0,\"output_tokens\":5");
+    let stream = [begun, block, &late, &zeros, stop].concat();
+    check(
+        Messages,
+        &stream,
+        (Outcome::Ok, true, true, usage(27, 20, 0, 5)),
     );
 }
 
@@ -304,6 +423,11 @@ fn errors_inside_a_stream_are_classified() {
         (Chat, chat(r#"{"code":"model_not_found"}"#), Outcome::Parity),
         (Chat, "data: {\"choices\":[{\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}]}\n\n".to_owned(), Outcome::InBandError),
         (Chat, "data: {\"object\":\"error\",\"message\":\"x\",\"code\":500}\n\n".to_owned(), Outcome::InBandError),
+        // The error object says more than the finish reason, before or behind it, or within the choice.
+        (Chat, "data: {\"error\":{\"code\":429},\"choices\":[{\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}]}\n\n".to_owned(), Outcome::RateLimited),
+        (Chat, "data: {\"choices\":[{\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}],\"error\":{\"code\":429}}\n\n".to_owned(), Outcome::RateLimited),
+        (Chat, "data: {\"choices\":[{\"finish_reason\":\"error\",\"error\":{\"code\":402,\"message\":\"x\"}}]}\n\n".to_owned(), Outcome::Quota),
+        (Chat, "data: {\"choices\":[{\"error\":{\"code\":502,\"message\":\"x\"}}]}\n\n".to_owned(), Outcome::InBandError),
         (Chat, "event: error\ndata: oops\n\n".to_owned(), Outcome::InBandError),
         (
             Messages,

@@ -2,10 +2,14 @@
 
 mod stream;
 
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 
 use super::Request;
-use super::script::{Draft, Flaw};
+use super::script::{Coding, Draft, Flaw};
 
 /// The words of every answer, after the provider's name and the model.
 const TAIL: [&str; 6] = [" was", " asked", " and", " answers", " in", " tokens."];
@@ -200,10 +204,10 @@ pub(super) fn error(api: Api, status: u16, message: &str, detail: &str) -> Draft
     let message = match (status, detail) {
         (404, "model") => "the model does not exist",
         (400, "credit") => "Your credit balance is too low to access the API.",
-        (400, "param") => "Unknown parameter: 'stream_options'.",
+        (400 | 422, "param" | "usage") => "Unknown parameter: 'stream_options'.",
         _ => message,
     };
-    let param = (detail == "param").then_some("stream_options");
+    let param = matches!(detail, "param" | "usage").then_some("stream_options");
     let body = if api.is_anthropic() {
         json!({"type": "error", "error": {"type": kind, "message": message}})
     } else {
@@ -241,23 +245,42 @@ fn event(data: &Value) -> String {
     )
 }
 
-/// A gzip file of stored blocks: valid for every reader, without a compressor.
-pub(super) fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    let blocks: Vec<&[u8]> = data.chunks(0xffff).collect();
-    for (index, block) in blocks.iter().enumerate() {
-        let length = u16::try_from(block.len()).unwrap();
-        file.push(u8::from(index + 1 == blocks.len()));
-        file.extend(length.to_le_bytes());
-        file.extend((!length).to_le_bytes());
-        file.extend(*block);
+/// The parts compressed, each flushed so that it can be read at once; the last one ends the body.
+pub(super) fn coded(coding: Coding, parts: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    match coding {
+        Coding::Gzip => {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            let mut coded = flushed(&mut encoder, parts, |encoder| {
+                std::mem::take(encoder.get_mut())
+            });
+            coded.push(encoder.finish().unwrap());
+            coded
+        }
+        Coding::Deflate => {
+            let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+            let mut coded = flushed(&mut encoder, parts, |encoder| {
+                std::mem::take(encoder.get_mut())
+            });
+            coded.push(encoder.finish().unwrap());
+            coded
+        }
+        Coding::Brotli => parts
+            .iter()
+            .map(|part| part.iter().map(|byte| !byte).collect())
+            .collect(),
+        Coding::Garbled => parts.to_vec(),
     }
-    let crc = !data.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
-        })
+}
+
+fn flushed<W: Write>(
+    encoder: &mut W,
+    parts: &[Vec<u8>],
+    take: impl Fn(&mut W) -> Vec<u8>,
+) -> Vec<Vec<u8>> {
+    let parts = parts.iter().map(|part| {
+        encoder.write_all(part).unwrap();
+        encoder.flush().unwrap();
+        take(encoder)
     });
-    file.extend(crc.to_le_bytes());
-    file.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
-    file
+    parts.collect()
 }

@@ -30,7 +30,8 @@ pub(crate) const PRIVATE_HEADERS: [(&str, &str); 11] = [
 pub(super) enum Fault {
     /// Any other name: nothing.
     None,
-    /// `500`, `429-retry-after-7`, `429-quota`, `404-model`: an error answer.
+    /// `500`, `429-retry-after-7`, `429-quota`, `404-model`: an error answer. `400-usage`: to requests with
+    /// `stream_options` only.
     Status { status: u16, detail: String },
     /// `reset-before-head`: RST instead of an answer.
     ResetBeforeHead,
@@ -51,8 +52,6 @@ pub(super) enum Fault {
     Html,
     /// `soft-error`: an error body with status 200, also in place of a stream.
     SoftError,
-    /// `gzip`: the body compressed, whether asked for or not.
-    Gzip,
     /// `private-headers`: headers that are meant for the peer alone, see [`PRIVATE_HEADERS`].
     PrivateHeaders,
     /// `until-fin`: neither length nor chunks, FIN is the end.
@@ -100,6 +99,49 @@ pub(super) enum Flaw {
     Empty,
     /// `no-usage`: usage is left out.
     NoUsage,
+}
+
+/// `gzip`, `gzip-500`, `gzip-end-at-80`, `deflate`, `br-500`, ...: another answer, compressed whether asked
+/// for or not, and flushed after each part. Only then comes a fault of delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Gzip,
+    Deflate,
+    /// Called `br`; the bytes are nobody's.
+    Brotli,
+    /// `garbled`: called `gzip`, and plain.
+    Garbled,
+}
+
+impl Coding {
+    /// The coding that a name asks for, and the name without it.
+    fn of(word: String, provider: &str) -> (Option<Self>, String) {
+        let (name, only_at) = word.split_once('@').unwrap_or((&word, provider));
+        for (kind, coding) in [
+            ("fault-gzip", Self::Gzip),
+            ("fault-deflate", Self::Deflate),
+            ("fault-br", Self::Brotli),
+            ("fault-garbled", Self::Garbled),
+        ] {
+            let rest = name.strip_prefix(kind);
+            let is_it = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+            if let Some(rest) = rest.filter(|_| is_it && only_at == provider) {
+                return match rest {
+                    "" => (Some(coding), "ok".to_owned()),
+                    rest => (Some(coding), format!("fault{rest}")),
+                };
+            }
+        }
+        (None, word)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gzip | Self::Garbled => "gzip",
+            Self::Deflate => "deflate",
+            Self::Brotli => "br",
+        }
+    }
 }
 
 /// What becomes of the connection.
@@ -151,7 +193,6 @@ impl Fault {
             "one-byte-writes" => Self::OneByteWrites,
             "html" => Self::Html,
             "soft-error" => Self::SoftError,
-            "gzip" => Self::Gzip,
             "private-headers" => Self::PrivateHeaders,
             "until-fin" => Self::UntilFin,
             "inband-error" => Self::Flaw(Flaw::InbandError),
@@ -196,7 +237,8 @@ pub(super) async fn play(wire: &mut Wire, shared: &Shared, request: &Request) ->
     let model = body.get("model").and_then(Value::as_str);
     let word = request.header("x-fault").or(model).unwrap_or("ok");
     let api = Api::of(request);
-    let word = &only_at_first(word, shared);
+    let (coding, word) = Coding::of(only_at_first(word, shared), &shared.name);
+    let word = &word;
     let (mut fault, mut draft) = match Fault::parse(word, &shared.name) {
         Ok(fault) => {
             let draft = draft(&fault, api, &shared.name, request);
@@ -207,6 +249,11 @@ pub(super) async fn play(wire: &mut Wire, shared: &Shared, request: &Request) ->
             body::error(api, 599, &unknown, "unknown-fault"),
         ),
     };
+    if let Some(coding) = coding {
+        let name = coding.name().to_owned();
+        draft.headers.push(("content-encoding".to_owned(), name));
+        draft.parts = body::coded(coding, &draft.parts);
+    }
     draft
         .headers
         .push(("x-provider".to_owned(), shared.name.clone()));
@@ -259,8 +306,15 @@ fn only_at_first(word: &str, shared: &Shared) -> String {
     }
 }
 
+fn asks_usage(request: &Request) -> bool {
+    request.json().get("stream_options").is_some()
+}
+
 fn draft(fault: &Fault, api: Api, provider: &str, request: &Request) -> Draft {
     match fault {
+        Fault::Status { detail, .. } if detail == "usage" && !asks_usage(request) => {
+            body::answer(api, provider, request, None)
+        }
         Fault::Status { status, detail } => body::error(api, *status, "scripted failure", detail),
         Fault::Html => Draft {
             status: 200,
@@ -273,14 +327,6 @@ fn draft(fault: &Fault, api: Api, provider: &str, request: &Request) -> Draft {
             status: 200,
             ..body::error(api, 500, "scripted soft error", "")
         },
-        Fault::Gzip => {
-            let mut draft = body::answer(api, provider, request, None);
-            draft
-                .headers
-                .push(("content-encoding".to_owned(), "gzip".to_owned()));
-            draft.parts = vec![body::gzip(&draft.parts.concat())];
-            draft
-        }
         Fault::PrivateHeaders => {
             let mut draft = body::answer(api, provider, request, None);
             let headers = PRIVATE_HEADERS.map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -1,7 +1,9 @@
 //! The provider's own tests: each fault must really happen, else a test that relies on it tests nothing.
 
+use std::io::Read;
 use std::time::Duration;
 
+use flate2::read::{GzDecoder, ZlibDecoder};
 use serde_json::{Value, json};
 
 use super::Provider;
@@ -255,22 +257,60 @@ async fn flaws_touch_plain_answers_as_well() {
 }
 
 #[tokio::test]
-async fn gzip_is_real_gzip() {
-    let provider = Provider::start("legacy").await;
-    let answer = chat(&provider, "fault-gzip", false).await.unwrap();
-    assert_eq!(answer.head.header("content-encoding"), Some("gzip"));
-    assert_eq!(answer.body[..3], [0x1f, 0x8b, 8]);
-    // One stored block: header of 10 and 5 bytes, then the text, then checksum and length.
-    let text = &answer.body[15..answer.body.len() - 8];
-    let body: Value = serde_json::from_slice(text).unwrap();
-    assert_eq!(body["model"], "fault-gzip");
-    let stored = u32::from_le_bytes(answer.body[answer.body.len() - 4..].try_into().unwrap());
-    assert_eq!(stored as usize, text.len());
-    // The check value of CRC-32 over "123456789", known to all implementations.
-    let file = super::body::gzip(b"123456789");
+async fn codings_are_real_and_flushed_after_each_event() {
+    let legacy = Provider::start("legacy").await;
+    let coded = async |model: &str, stream| chat(&legacy, model, stream).await.unwrap();
+    for stream in [false, true] {
+        let plain = coded("plain", stream).await.text();
+        for (model, name) in [("fault-gzip", "gzip"), ("fault-deflate", "deflate")] {
+            let answer = coded(model, stream).await;
+            assert_eq!(answer.head.header("content-encoding"), Some(name));
+            let mut text = String::new();
+            let read = match name {
+                "gzip" => GzDecoder::new(&answer.body[..]).read_to_string(&mut text),
+                _ => ZlibDecoder::new(&answer.body[..]).read_to_string(&mut text),
+            };
+            read.unwrap();
+            assert_eq!(text, plain.replace("plain", model));
+            // An empty stored block ends each flushed part.
+            let flushes = answer.body.windows(4).filter(|w| *w == [0, 0, 0xff, 0xff]);
+            assert_eq!(
+                flushes.count(),
+                plain.matches("\n\n").count().max(1),
+                "{model}"
+            );
+        }
+        let garbled = coded("fault-garbled", stream).await;
+        assert_eq!(garbled.head.header("content-encoding"), Some("gzip"));
+        assert_eq!(garbled.text(), plain.replace("plain", "fault-garbled"));
+        let foreign = coded("fault-br", stream).await;
+        assert_eq!(foreign.head.header("content-encoding"), Some("br"));
+        assert!(String::from_utf8(foreign.body).is_err());
+    }
+    let error = coded("fault-gzip-500", false).await;
+    assert_eq!((error.head.status, error.body[0]), (500, 0x1f));
     assert_eq!(
-        file[file.len() - 8..file.len() - 4],
-        0xcbf4_3926_u32.to_le_bytes()
+        coded("fault-gzip-500@canary", false)
+            .await
+            .head
+            .header("content-encoding"),
+        None
+    );
+    let cut = coded("fault-gzip-end-at-20", true).await;
+    assert_eq!((cut.end, cut.body.len()), (End::Clean, 20));
+}
+
+#[tokio::test]
+async fn a_provider_may_refuse_the_question_for_usage_alone() {
+    let provider = Provider::start("legacy").await;
+    let mut ask = ask("fault-422-usage", true);
+    let refused = post(provider.port(), CHAT, &ask).await.unwrap();
+    assert_eq!(refused.head.status, 422);
+    assert!(refused.text().contains("stream_options"));
+    ask.as_object_mut().unwrap().remove("stream_options");
+    assert_eq!(
+        post(provider.port(), CHAT, &ask).await.unwrap().head.status,
+        200
     );
 }
 
