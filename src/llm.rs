@@ -30,6 +30,7 @@ pub use price::cost_usd;
 pub use request::{PinReason, RequestFacts, read_request, replace_model};
 pub use sticky::{hash_body, hash_key, sticky_auto, sticky_field};
 pub use stream::{StreamError, StreamWatch};
+pub use usage::reported_cost;
 
 /// Which API a path speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

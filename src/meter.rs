@@ -10,10 +10,10 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::clock::monotonic_ms;
-use crate::llm::{self, Dialect, StreamWatch};
+use crate::llm::{self, Dialect, PlainFacts, StreamWatch};
 use crate::outcome::Outcome;
 use crate::proxy::plane::Worker;
-use crate::sample::{Sample, Usage};
+use crate::sample::Sample;
 use crate::upstream::limit::Slot;
 use crate::upstream::pool::Pool;
 
@@ -109,6 +109,7 @@ impl Meter {
         self.sample.upstream_request_id = id
             .and_then(|id| id.to_str().ok())
             .map(|id| clipped(id, Sample::REQUEST_ID_MAX_BYTES));
+        self.sample.reported_cost_usd = reported_cost_in(headers);
     }
 
     /// Reads the body as a stream of events from here on.
@@ -206,14 +207,18 @@ impl Meter {
             Watch::Stream(stream) => {
                 let outcome = stream.finish(true);
                 self.sample.usage = stream.usage();
+                self.sample.reported_cost_usd = stream.reported_cost_usd();
                 self.sample.complete = outcome == Outcome::Ok;
                 outcome
             }
             Watch::Whole(whole) => {
-                let (outcome, usage) = whole.judge(self.sample.status, self.key_injected);
-                self.sample.usage = usage;
+                let facts = whole.judge(self.sample.status, self.key_injected);
+                self.sample.usage = facts.usage;
+                // What the body says is nearer to the bill than a header of something in front of it.
+                let in_header = self.sample.reported_cost_usd;
+                self.sample.reported_cost_usd = facts.reported_cost_usd.or(in_header);
                 self.sample.complete = true;
-                outcome
+                facts.outcome
             }
         };
         let outcome = self.blamed(outcome);
@@ -248,6 +253,9 @@ impl Meter {
     pub fn fail(&mut self, outcome: Outcome) {
         if let Watch::Stream(stream) = &self.watch {
             self.sample.usage = stream.usage();
+            self.sample.reported_cost_usd = stream.reported_cost_usd();
+            // Whoever leaves after the last word leaves a whole answer behind, with its final counts.
+            self.sample.complete |= stream.is_terminated();
         }
         self.report(outcome);
     }
@@ -266,6 +274,7 @@ impl Meter {
             latency_us: micros_since(self.sent_at),
             model: self.sample.model.take(),
             upstream_request_id: self.sample.upstream_request_id.take(),
+            tag: self.sample.tag.take(),
             ..self.sample.clone()
         };
         self.worker.samples.record(sample);
@@ -294,7 +303,7 @@ impl Whole {
         }
     }
 
-    fn judge(&self, status: u16, key_injected: bool) -> (Outcome, Option<Usage>) {
+    fn judge(&self, status: u16, key_injected: bool) -> PlainFacts {
         let joined;
         let body: &[u8] = match self.chunks.as_slice() {
             [one] => one,
@@ -306,15 +315,21 @@ impl Whole {
         match self.dialect {
             Some(dialect) if !self.is_error => {
                 let content_type = self.content_type.as_deref();
-                let facts = llm::read_plain(dialect, status, content_type, body);
-                (facts.outcome, facts.usage)
+                llm::read_plain(dialect, status, content_type, body)
             }
-            dialect => (
-                llm::classify_status(dialect, status, key_injected, Some(body)),
-                None,
-            ),
+            dialect => PlainFacts {
+                outcome: llm::classify_status(dialect, status, key_injected, Some(body)),
+                usage: None,
+                reported_cost_usd: None,
+            },
         }
     }
+}
+
+/// The cost that LiteLLM states in a header. The head of a stream leaves before anybody knows it, so
+/// there only the events count.
+fn reported_cost_in(headers: &HeaderMap) -> Option<f64> {
+    llm::reported_cost(headers.get("x-litellm-response-cost")?.to_str().ok()?)
 }
 
 /// A copy of at most `max_bytes` bytes, cut between two characters.

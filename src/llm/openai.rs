@@ -40,7 +40,7 @@ pub(super) fn read_chunk(chunk: &[u8], seen: &mut Seen) -> bool {
             read_choice(choice, seen);
             ControlFlow::Continue(())
         }),
-        "usage" => seen.usage = usage::read_openai(raw).or(seen.usage),
+        "usage" => seen.take_usage(usage::read_openai(raw), raw),
         "error" if json::is_set(raw) => {
             seen.fail(classify_in_band(raw, Outcome::InBandError));
         }
@@ -154,7 +154,7 @@ pub(super) fn read_response_event(name: &[u8], event: &[u8], seen: &mut Seen) {
 pub(super) fn read_response(response: &[u8], seen: &mut Seen) -> bool {
     let (mut failed, mut error) = (false, None);
     let whole = json::members(response, |key, raw| match key {
-        "usage" => seen.usage = usage::read_openai(raw).or(seen.usage),
+        "usage" => seen.take_usage(usage::read_openai(raw), raw),
         "output" => seen.output |= json::is_set(raw),
         "error" if json::is_set(raw) => error = Some(raw),
         "status" => match raw {
