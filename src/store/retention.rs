@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tokio::time::Instant;
 
 use super::batch::ADD_TOTALS;
+use super::cost;
 use super::inbox::Limits;
 use super::write::BEGIN;
 use crate::clock::UnixMillis;
@@ -28,6 +29,7 @@ enum Task {
     DeleteIntervals,
     DeleteBuckets,
     DeleteCells,
+    DeleteCosts,
     MergeIntervals,
     MergeBuckets,
     MergeCells,
@@ -40,7 +42,8 @@ impl Task {
             Self::DeleteRequests => Self::DeleteIntervals,
             Self::DeleteIntervals => Self::DeleteBuckets,
             Self::DeleteBuckets => Self::DeleteCells,
-            Self::DeleteCells => Self::MergeIntervals,
+            Self::DeleteCells => Self::DeleteCosts,
+            Self::DeleteCosts => Self::MergeIntervals,
             Self::MergeIntervals => Self::MergeBuckets,
             Self::MergeBuckets => Self::MergeCells,
             Self::MergeCells => Self::FreePages,
@@ -92,6 +95,7 @@ impl Retention {
             Task::DeleteIntervals => delete_intervals(connection, oldest).await? < CHUNK,
             Task::DeleteBuckets => delete_buckets(connection, oldest).await? < CHUNK,
             Task::DeleteCells => delete_cells(connection, oldest).await? < CHUNK,
+            Task::DeleteCosts => cost::delete(connection, oldest).await? < CHUNK,
             Task::MergeIntervals => {
                 let merged = merge_intervals(connection, self.intervals_until, fine_from).await?;
                 self.intervals_until = merged.unwrap_or(self.intervals_until);
@@ -195,7 +199,8 @@ async fn merge_intervals(
     let merge = format!(
         "INSERT INTO interval
          SELECT $2, rollout_id, arm, stage, rollout, requests, errors, rate_limited, rejected, client_gone,
-             masked, input_tokens, cached_input_tokens, output_tokens, cost_usd, unpriced
+             masked, input_tokens, cached_input_tokens, output_tokens, cost_usd, unpriced, no_usage,
+             reported_cost_usd
          FROM interval WHERE slot_at = $1
          ON CONFLICT (slot_at, rollout_id, arm, stage) DO UPDATE SET {ADD_TOTALS}"
     );
