@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::arm::PerArm;
+use crate::arm::{Arm, PerArm};
 use crate::controller::policy::Policy;
 
 pub mod change;
@@ -37,6 +37,8 @@ pub struct Config {
     pub rollouts: Vec<RolloutConfig>,
     /// Where to tell people.
     pub alerts: AlertsConfig,
+    /// What a day may cost before people are told; names unique, at most 64.
+    pub budgets: Vec<BudgetConfig>,
 }
 
 /// The data plane's listener and limits.
@@ -64,6 +66,8 @@ pub struct ProxyConfig {
     pub drain: Duration,
     /// How long ids of state that the canary keeps are remembered, in whole hours.
     pub learned_ids_ttl: Duration,
+    /// The request header whose value names a feature or a team in the account of costs.
+    pub tag_header: Option<http::HeaderName>,
 }
 
 /// The admin API's listener.
@@ -208,4 +212,19 @@ pub enum WebhookFormat {
     PagerDuty,
     /// Plain JSON.
     Json,
+}
+
+/// A sum of money that a day (UTC) may cost before people are told. It never changes traffic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BudgetConfig {
+    /// Its name: 1 to 64 of `a-z 0-9 - _`.
+    pub name: String,
+    /// US dollars per day, above 0.
+    pub usd_per_day: f64,
+    /// The arm it covers; `None`: both.
+    pub arm: Option<Arm>,
+    /// The models it covers, by the arm's own name; `None`: all.
+    pub model: Option<Glob>,
+    /// The tag it covers; `None`: all.
+    pub tag: Option<String>,
 }

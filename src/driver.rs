@@ -20,16 +20,15 @@ use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::config::reload::Reloaded;
 use crate::controller::step::{Action, Event};
-use crate::llm;
 use crate::proxy::plane::Plane;
 use crate::recorder::{Batch, Samples};
-use crate::sample::Sample;
 use crate::store::{AttemptRow, Health, RolloutKey, Store};
 use crate::upstream::target::Target;
 
 mod commit;
 mod incident;
 pub mod live;
+pub mod money;
 pub mod operate;
 mod pace;
 mod reload;
@@ -42,6 +41,7 @@ mod traffic;
 pub use operate::{Operated, Refusal, Request};
 
 use commit::Done;
+use money::Money;
 use operate::Reply;
 use rollout::{Rollout, Surroundings};
 use shared::Shared;
@@ -79,6 +79,7 @@ pub struct Driver {
     config_epoch: u32,
     targets: PerArm<Target>,
     shared: Shared,
+    money: Money,
     /// In the order of the configuration.
     rollouts: Vec<Rollout>,
     /// Which rollout a sample of an epoch belongs to.
@@ -168,7 +169,7 @@ impl Driver {
             let key = sample
                 .rollout
                 .and_then(|at| self.key_at(sample.config_epoch, at));
-            let cost_usd = cost_of(&self.config, &sample);
+            let (cost_usd, bill) = self.money.book(&self.config, &sample);
             let place = key.as_ref().and_then(|key| self.place_of(&key.id));
             if let Some((place, rollout)) =
                 place.and_then(|place| Some((place, self.rollouts.get_mut(place)?)))
@@ -181,6 +182,7 @@ impl Driver {
                 rollout: key,
                 sample,
                 cost_usd,
+                bill,
             });
         }
         self.store.record_attempts(rows);
@@ -296,7 +298,7 @@ impl Driver {
 
     fn status(&self) -> Status {
         let around = self.surroundings();
-        status::of(&status::Parts {
+        status::of(status::Parts {
             rollouts: &self.rollouts,
             around,
             uptime_s: self.started_at.elapsed().as_secs(),
@@ -306,6 +308,7 @@ impl Driver {
             config_loaded_at: self.config_loaded_at,
             config_error: self.config_error.as_deref(),
             learned: &self.shared.learned,
+            budgets: self.money.status(&self.config, around.now),
         })
     }
 
@@ -370,15 +373,4 @@ fn longest_timeout_ms(config: &Config) -> i64 {
     };
     let longest = of_arm(Arm::Legacy).max(of_arm(Arm::Canary));
     i64::try_from(longest.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// What an attempt cost, if its answer stated tokens and its model has a price.
-fn cost_of(config: &Config, sample: &Sample) -> Option<f64> {
-    let usage = sample.usage.as_ref()?;
-    let arm = config.arms.get(sample.arm);
-    let asked = sample.model.as_deref()?;
-    let model = arm.models.get(asked).map_or(asked, String::as_str);
-    arm.prices
-        .get(model)
-        .map(|price| llm::cost_usd(price, usage))
 }

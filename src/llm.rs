@@ -37,6 +37,7 @@ pub use request::{RequestFacts, read_request, replace_model, rewrite_request, us
 pub use state::{PathState, PinReason, hash_state, state_in_path};
 pub use sticky::{hash_body, hash_key, sticky_auto, sticky_field};
 pub use stream::{StreamError, StreamWatch};
+pub use usage::reported_cost;
 pub use usage_strip::{UsageStrip, names_usage_option};
 
 /// Which API a path speaks.

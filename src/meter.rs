@@ -11,11 +11,11 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::clock::monotonic_ms;
-use crate::llm::{self, Dialect, StreamWatch};
+use crate::llm::{self, Dialect, PlainFacts, StreamWatch};
 use crate::outcome::Outcome;
 use crate::proxy::learner::Learner;
 use crate::proxy::plane::Worker;
-use crate::sample::{Role, Sample, Usage};
+use crate::sample::{Role, Sample};
 use crate::upstream::limit::Slot;
 use crate::upstream::pool::Pool;
 
@@ -127,6 +127,7 @@ impl Meter {
         self.sample.upstream_request_id = id
             .and_then(|id| id.to_str().ok())
             .map(|id| clipped(id, Sample::REQUEST_ID_MAX_BYTES));
+        self.sample.reported_cost_usd = reported_cost_in(headers);
     }
 
     /// Reads the body as a stream of events from here on.
@@ -256,22 +257,26 @@ impl Meter {
                     learner.learn(&stream.take_ids(), &self.worker.samples);
                 }
                 self.sample.usage = stream.usage();
+                self.sample.reported_cost_usd = stream.reported_cost_usd();
                 self.sample.complete = outcome == Outcome::Ok;
                 outcome
             }
             Watch::Whole(whole) => {
                 let (status, body) = (self.sample.status, whole.body());
-                let (outcome, usage) = whole.judge(&body, status, self.key_injected);
+                let facts = whole.judge(&body, status, self.key_injected);
                 if let Some(learner) = self.learner.as_ref().filter(|_| !whole.is_error) {
                     learner.learn(&llm::ids_of_answer(whole.dialect, &body), &self.worker.samples);
                 }
-                self.sample.usage = usage;
+                self.sample.usage = facts.usage;
+                // What the body says is nearer to the bill than a header of something in front of it.
+                let in_header = self.sample.reported_cost_usd;
+                self.sample.reported_cost_usd = facts.reported_cost_usd.or(in_header);
                 self.sample.complete = true;
                 let may_refuse = self.asks_usage && matches!(status, 400 | 422);
                 if may_refuse && llm::names_usage_option(&body) {
-                    return self.usage_refused(outcome);
+                    return self.usage_refused(facts.outcome);
                 }
-                outcome
+                facts.outcome
             }
         };
         let outcome = self.blamed(outcome);
@@ -318,6 +323,9 @@ impl Meter {
     pub fn fail(&mut self, outcome: Outcome) {
         if let Watch::Stream(stream) = &self.watch {
             self.sample.usage = stream.usage();
+            self.sample.reported_cost_usd = stream.reported_cost_usd();
+            // Whoever leaves after the last word leaves a whole answer behind, with its final counts.
+            self.sample.complete |= stream.is_terminated();
         }
         self.report(outcome);
     }
@@ -340,6 +348,7 @@ impl Meter {
             latency_us: micros_since(self.sent_at),
             model: self.sample.model.take(),
             upstream_request_id: self.sample.upstream_request_id.take(),
+            tag: self.sample.tag.take(),
             ..self.sample.clone()
         };
         self.worker.samples.record(sample);
@@ -375,19 +384,25 @@ impl Whole {
         }
     }
 
-    fn judge(&self, body: &[u8], status: u16, key_injected: bool) -> (Outcome, Option<Usage>) {
+    fn judge(&self, body: &[u8], status: u16, key_injected: bool) -> PlainFacts {
         match self.dialect {
             Some(dialect) if !self.is_error => {
                 let content_type = self.content_type.as_deref();
-                let facts = llm::read_plain(dialect, status, content_type, body);
-                (facts.outcome, facts.usage)
+                llm::read_plain(dialect, status, content_type, body)
             }
-            dialect => (
-                llm::classify_status(dialect, status, key_injected, Some(body)),
-                None,
-            ),
+            dialect => PlainFacts {
+                outcome: llm::classify_status(dialect, status, key_injected, Some(body)),
+                usage: None,
+                reported_cost_usd: None,
+            },
         }
     }
+}
+
+/// The cost that LiteLLM states in a header. The head of a stream leaves before anybody knows it, so
+/// there only the events count.
+fn reported_cost_in(headers: &HeaderMap) -> Option<f64> {
+    llm::reported_cost(headers.get("x-litellm-response-cost")?.to_str().ok()?)
 }
 
 /// A copy of at most `max_bytes` bytes, cut between two characters.

@@ -72,6 +72,8 @@ pub struct Usage {
     pub cache_write_tokens: u32,
     /// All output tokens, reasoning included.
     pub output_tokens: u32,
+    /// The part of `cache_write_tokens` that is kept for an hour instead of minutes, at a price of its own.
+    pub cache_write_1h_tokens: u32,
 }
 
 /// How a live first attempt was routed: what is counted at that moment, long before its sample exists.
@@ -140,6 +142,11 @@ pub struct Sample {
     pub key_hash: u64,
     /// Hash of the request's body, to tell repeats; 0 when it was not read. Never stored.
     pub body_hash: u64,
+    /// What the provider itself says that the answer cost, in US dollars: finite, from 0 to
+    /// [`Sample::REPORTED_COST_MAX_USD`].
+    pub reported_cost_usd: Option<f64>,
+    /// What the header that `proxy.tag-header` names says, at most [`Sample::TAG_MAX_BYTES`] bytes.
+    pub tag: Option<Box<str>>,
 }
 
 impl Sample {
@@ -147,6 +154,21 @@ impl Sample {
     pub const MODEL_MAX_BYTES: usize = 96;
     /// Bound on a stored upstream request id.
     pub const REQUEST_ID_MAX_BYTES: usize = 96;
+    /// A longer tag is none.
+    pub const TAG_MAX_BYTES: usize = 64;
+    /// No single answer costs more: a larger number is a mistake of the provider.
+    pub const REPORTED_COST_MAX_USD: f64 = 100_000.0;
+
+    /// The tag that the bytes of a header's value are; `None` for one that is too long, empty, or not
+    /// visible ASCII.
+    #[must_use]
+    pub fn tag_of(value: &[u8]) -> Option<Box<str>> {
+        let tag = std::str::from_utf8(value).ok()?.trim();
+        let is_tag = !tag.is_empty()
+            && tag.len() <= Self::TAG_MAX_BYTES
+            && tag.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        is_tag.then(|| tag.into())
+    }
 
     /// The second since 1970 in which the attempt began.
     #[must_use]
@@ -168,6 +190,53 @@ impl Sample {
         matches!(self.role, Role::Live) && !self.client_retry && self.outcome.is_evidence()
     }
 
+    /// Time per output token after the first, in microseconds (TPOT): from the first content to the end,
+    /// over the output tokens but one. Of streamed answers that ended well and stated at least two.
+    #[must_use]
+    pub fn tpot_us(&self) -> Option<f64> {
+        let output = self.usage?.output_tokens;
+        if self.outcome != Outcome::Ok || !self.streamed || output < 2 {
+            return None;
+        }
+        let generating_us = self.latency_us.checked_sub(self.ttft_us?)?;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "times below 285 years are exact"
+        )]
+        let generating_us = generating_us as f64;
+        Some(generating_us / f64::from(output - 1))
+    }
+
+    /// Output tokens per second of the whole answer, the wait for the first one included. Of plain and
+    /// streamed answers that ended well and stated at least one.
+    #[must_use]
+    pub fn tokens_per_s(&self) -> Option<f64> {
+        let output = self.usage?.output_tokens;
+        if self.outcome != Outcome::Ok || output == 0 || self.latency_us == 0 {
+            return None;
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "times below 285 years are exact"
+        )]
+        let seconds = self.latency_us as f64 / 1e6;
+        Some(f64::from(output) / seconds)
+    }
+
+    /// True if the attempt cost money, or may have: it stated tokens or a cost, showed content, or answered
+    /// a call of a model well.
+    #[must_use]
+    pub const fn was_served(&self) -> bool {
+        self.usage.is_some() || self.reported_cost_usd.is_some() || self.stated_no_usage()
+    }
+
+    /// True if the attempt at a model was answered, at least in part, and stated no tokens at all.
+    #[must_use]
+    pub const fn stated_no_usage(&self) -> bool {
+        let is_answered = matches!(self.outcome, Outcome::Ok) || self.ttft_us.is_some();
+        self.usage.is_none() && self.model.is_some() && is_answered
+    }
+
     /// The arm whose failure this attempt made good, so that the client did not see it: the other one for
     /// a rescue, its own for a retry.
     #[must_use]
@@ -184,4 +253,31 @@ impl Sample {
 #[must_use]
 pub const fn second_of(at: UnixMillis) -> i64 {
     at.0.div_euclid(1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_short_visible_text() {
+        let longest = "x".repeat(Sample::TAG_MAX_BYTES);
+        let cases: [(&[u8], Option<&str>); 9] = [
+            (b"search", Some("search")),
+            (b" Team A ", Some("Team A")),
+            (longest.as_bytes(), Some(&longest)),
+            (
+                b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                None,
+            ),
+            (b"", None),
+            (b"  ", None),
+            (b"a\tb", None),
+            ("\u{e4}".as_bytes(), None),
+            (b"\xff", None),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(Sample::tag_of(value).as_deref(), expected, "{value:?}");
+        }
+    }
 }

@@ -34,6 +34,7 @@ use crate::sample::Sample;
 
 mod aggregate;
 mod batch;
+mod cost;
 mod error;
 mod health;
 mod inbox;
@@ -47,6 +48,7 @@ mod write;
 mod writer;
 
 pub use aggregate::Totals;
+pub use cost::{Bill, DayCost, Spent, date_of, day_of};
 pub use error::StoreError;
 pub use health::Health;
 
@@ -69,8 +71,10 @@ pub struct AttemptRow {
     pub rollout: Option<RolloutKey>,
     /// The attempt.
     pub sample: Sample,
-    /// What it cost in US dollars, where its model has a price and the answer stated its tokens.
+    /// What it cost in US dollars, where its model has a price and the answer stated all its tokens.
     pub cost_usd: Option<f64>,
+    /// Where it stands in the account of costs; `None` if it cost nothing.
+    pub bill: Option<Bill>,
 }
 
 impl AttemptRow {

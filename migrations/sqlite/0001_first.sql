@@ -1,5 +1,6 @@
 -- cutover's store. Times are milliseconds since 1970 in UTC, weights are basis points (500 = 5%).
 -- Start with: SELECT * FROM arm_summary;  SELECT * FROM decision_log;  SELECT * FROM request_log;
+--             SELECT * FROM cost_summary;  SELECT * FROM cost_by_tag;  SELECT * FROM cost_by_day;
 -- This file is never edited after its release: changes go to a new file.
 
 CREATE TABLE request (
@@ -22,12 +23,15 @@ CREATE TABLE request (
     cached_input_tokens INTEGER,
     cache_write_tokens INTEGER,
     output_tokens INTEGER,
-    cost_usd REAL, -- NULL when the model has no price or the answer stated no tokens
+    cost_usd REAL, -- NULL when it is unknown: the model has no price, no tokens were stated, or the stream broke off
     attempt INTEGER NOT NULL, -- 1, or 2 for a rescue
     role TEXT NOT NULL, -- live, rescue, probe, override, pinned
     upstream_request_id TEXT,
     config_epoch INTEGER NOT NULL,
-    key_hash TEXT -- of the sticky key, hexadecimal
+    key_hash TEXT, -- of the sticky key, hexadecimal
+    cache_write_1h_tokens INTEGER, -- the part of cache_write_tokens that is kept for an hour
+    reported_cost_usd REAL, -- what the provider itself says
+    tag TEXT -- what the header of `proxy.tag-header` says
 ) STRICT;
 
 CREATE INDEX request_started_at ON request (started_at);
@@ -38,7 +42,13 @@ SELECT
     id,
     strftime('%Y-%m-%d %H:%M:%f', started_at / 1000.0, 'unixepoch', 'localtime') AS time,
     rollout, arm, role, attempt, model, streamed, outcome, status, latency_ms, ttft_ms,
-    input_tokens, output_tokens, cost_usd, upstream_request_id
+    -- Milliseconds per output token after the first.
+    CASE WHEN outcome = 'ok' AND streamed AND output_tokens >= 2 AND latency_ms >= ttft_ms
+        THEN round((latency_ms - ttft_ms) / (output_tokens - 1), 3) END AS tpot_ms,
+    -- Of the whole answer, the wait for the first one included.
+    CASE WHEN outcome = 'ok' AND output_tokens >= 1 AND latency_ms > 0
+        THEN round(1000.0 * output_tokens / latency_ms, 1) END AS tokens_per_s,
+    input_tokens, cached_input_tokens, output_tokens, cost_usd, reported_cost_usd, tag, upstream_request_id
 FROM request
 ORDER BY id;
 
@@ -58,8 +68,10 @@ CREATE TABLE interval (
     input_tokens INTEGER NOT NULL,
     cached_input_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL,
-    cost_usd REAL NOT NULL,
-    unpriced INTEGER NOT NULL, -- requests with tokens but without a price
+    cost_usd REAL, -- of the requests whose cost is known; NULL without any
+    unpriced INTEGER NOT NULL, -- requests with tokens but of unknown cost
+    no_usage INTEGER NOT NULL, -- requests that were answered and stated no tokens at all
+    reported_cost_usd REAL, -- what the provider itself says; NULL if it says nothing
     PRIMARY KEY (slot_at, rollout_id, arm, stage)
 ) STRICT, WITHOUT ROWID;
 
@@ -77,10 +89,66 @@ CREATE TABLE arm_total (
     input_tokens INTEGER NOT NULL,
     cached_input_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL,
-    cost_usd REAL NOT NULL,
+    cost_usd REAL,
     unpriced INTEGER NOT NULL,
+    no_usage INTEGER NOT NULL,
+    reported_cost_usd REAL,
     PRIMARY KEY (rollout_id, arm)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE cost_by_day (
+    -- What attempts of every role cost: those that stated tokens or a cost, or were answered at least in part.
+    -- A day has at most 200 models and 200 tags that the configuration does not name; further ones are `other`.
+    day TEXT NOT NULL, -- 'YYYY-MM-DD' in UTC, of the attempt's start
+    rollout TEXT NOT NULL, -- its name; '' outside of all rollouts
+    arm TEXT NOT NULL,
+    model TEXT NOT NULL, -- the arm's own name, as in its prices; '' when the request named none
+    tag TEXT NOT NULL, -- what the header of `proxy.tag-header` says; '' without one
+    requests INTEGER NOT NULL,
+    unpriced INTEGER NOT NULL, -- of these, with tokens but of unknown cost
+    no_usage INTEGER NOT NULL, -- of these, without any tokens stated
+    input_tokens INTEGER NOT NULL,
+    cached_input_tokens INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost_usd REAL, -- of those whose cost is known; NULL without any
+    reported_cost_usd REAL, -- what the provider itself says; NULL if it says nothing
+    PRIMARY KEY (day, rollout, arm, model, tag)
+) STRICT, WITHOUT ROWID;
+
+CREATE VIEW cost_summary AS
+SELECT
+    arm, model,
+    min(day) AS since,
+    sum(requests) AS requests,
+    sum(unpriced) AS unpriced,
+    sum(no_usage) AS no_usage,
+    sum(input_tokens) AS input_tokens,
+    sum(cached_input_tokens) AS cached_input_tokens,
+    CASE WHEN sum(input_tokens) > 0
+        THEN round(1.0 * sum(cached_input_tokens) / sum(input_tokens), 4) END AS cache_hit_share,
+    sum(cache_write_tokens) AS cache_write_tokens,
+    sum(output_tokens) AS output_tokens,
+    round(sum(cost_usd), 6) AS cost_usd,
+    round(sum(reported_cost_usd), 6) AS reported_cost_usd
+FROM cost_by_day
+GROUP BY arm, model
+ORDER BY arm DESC, model;
+
+CREATE VIEW cost_by_tag AS
+SELECT
+    tag, arm,
+    min(day) AS since,
+    sum(requests) AS requests,
+    sum(unpriced) AS unpriced,
+    sum(no_usage) AS no_usage,
+    sum(input_tokens) AS input_tokens,
+    sum(output_tokens) AS output_tokens,
+    round(sum(cost_usd), 6) AS cost_usd,
+    round(sum(reported_cost_usd), 6) AS reported_cost_usd
+FROM cost_by_day
+GROUP BY tag, arm
+ORDER BY tag, arm DESC;
 
 CREATE TABLE latency_bucket (
     -- Times of successful live requests. A bucket holds what is at most upper_ms and above the bucket
@@ -88,7 +156,7 @@ CREATE TABLE latency_bucket (
     slot_at INTEGER NOT NULL,
     rollout_id TEXT NOT NULL,
     arm TEXT NOT NULL,
-    metric TEXT NOT NULL, -- latency or ttft
+    metric TEXT NOT NULL, -- latency, ttft, or tpot: the time per output token after the first
     bucket INTEGER NOT NULL,
     upper_ms REAL NOT NULL,
     count INTEGER NOT NULL,
@@ -197,7 +265,9 @@ percentile AS (
         min(middle_ms) FILTER (WHERE metric = 'latency' AND seen >= 0.50 * total) AS p50_ms,
         min(middle_ms) FILTER (WHERE metric = 'latency' AND seen >= 0.99 * total) AS p99_ms,
         min(middle_ms) FILTER (WHERE metric = 'ttft' AND seen >= 0.50 * total) AS ttft_p50_ms,
-        min(middle_ms) FILTER (WHERE metric = 'ttft' AND seen >= 0.99 * total) AS ttft_p99_ms
+        min(middle_ms) FILTER (WHERE metric = 'ttft' AND seen >= 0.99 * total) AS ttft_p99_ms,
+        min(middle_ms) FILTER (WHERE metric = 'tpot' AND seen >= 0.50 * total) AS tpot_p50_ms,
+        min(middle_ms) FILTER (WHERE metric = 'tpot' AND seen >= 0.99 * total) AS tpot_p99_ms
     FROM ranked
     GROUP BY rollout_id, arm
 )
@@ -208,9 +278,15 @@ SELECT
     round(p.p99_ms, 2) AS p99_ms,
     round(p.ttft_p50_ms, 2) AS ttft_p50_ms,
     round(p.ttft_p99_ms, 2) AS ttft_p99_ms,
-    t.input_tokens, t.output_tokens,
+    round(p.tpot_p50_ms, 2) AS tpot_p50_ms,
+    round(p.tpot_p99_ms, 2) AS tpot_p99_ms,
+    t.input_tokens, t.cached_input_tokens,
+    CASE WHEN t.input_tokens > 0
+        THEN round(1.0 * t.cached_input_tokens / t.input_tokens, 4) END AS cache_hit_share,
+    t.output_tokens,
     round(t.cost_usd, 6) AS cost_usd,
-    t.rate_limited, t.rejected, t.client_gone, t.masked, t.unpriced
+    round(t.reported_cost_usd, 6) AS reported_cost_usd,
+    t.rate_limited, t.rejected, t.client_gone, t.masked, t.unpriced, t.no_usage
 FROM arm_total AS t
 LEFT JOIN percentile AS p ON p.rollout_id = t.rollout_id AND p.arm = t.arm
 ORDER BY t.rollout, t.rollout_id, t.arm DESC;

@@ -14,6 +14,7 @@ pub(super) fn status(status: &Value) -> String {
     for rollout in array(status, "/rollouts") {
         write_rollout(&mut text, rollout);
     }
+    write_budgets(&mut text, status);
     write_trouble(&mut text, status);
     text
 }
@@ -37,11 +38,14 @@ fn write_rollout(text: &mut String, rollout: &Value) {
     line(text, "");
     let header = [
         "", "requests", "errors", "rate", "429", "masked", "p50", "p99", "ttft p50", "ttft p99",
-        "cost",
+        "tok/s", "cached", "cost", "reported",
     ];
     let mut rows = vec![header.map(str::to_owned)];
     rows.extend(["legacy", "canary"].map(|arm| arm_row(rollout, arm)));
     write_columns(text, &rows);
+    for arm in ["legacy", "canary"] {
+        write_unknown_costs(text, rollout, arm);
+    }
     line(text, "");
     let header = ["guard", "verdict", "canary", "limit", "evidence", "needs"];
     let mut rows = vec![header.map(str::to_owned)];
@@ -77,7 +81,46 @@ fn write_left_out(text: &mut String, rollout: &Value) {
     }
 }
 
-fn arm_row(rollout: &Value, arm: &str) -> [String; 11] {
+/// What is missing from a sum of costs; nothing is said where nothing is, or where no cost is known.
+fn write_unknown_costs(text: &mut String, rollout: &Value, arm: &str) {
+    let of = |field: &str| rollout.pointer(&format!("/arms/{arm}/{field}"));
+    if of("cost_usd").is_none_or(Value::is_null) {
+        return;
+    }
+    let count = |field: &str| of(field).and_then(Value::as_u64).unwrap_or(0);
+    let (unpriced, no_usage) = (count("unpriced"), count("no_usage"));
+    if unpriced + no_usage > 0 {
+        let unpriced = format!("{unpriced} without a price or cut short");
+        line(
+            text,
+            &format!("  {arm}: not in its cost: {unpriced}, {no_usage} without tokens"),
+        );
+    }
+}
+
+/// How far the budgets of today are spent.
+fn write_budgets(text: &mut String, status: &Value) {
+    let budgets = array(status, "/budgets");
+    if budgets.is_empty() {
+        return;
+    }
+    let header = ["budget", "per day", "spent today", "share", "unknown"];
+    let mut rows = vec![header.map(str::to_owned)];
+    rows.extend(budgets.iter().map(|budget| {
+        let count = |field: &str| budget.pointer(field).and_then(Value::as_u64).unwrap_or(0);
+        [
+            word(budget, "/name").to_owned(),
+            money(budget.pointer("/usd_per_day")),
+            money(budget.pointer("/spent_usd")),
+            rate(budget.pointer("/share")),
+            (count("/unpriced") + count("/no_usage")).to_string(),
+        ]
+    }));
+    write_columns(text, &rows);
+    line(text, "");
+}
+
+fn arm_row(rollout: &Value, arm: &str) -> [String; 14] {
     let at = |field: &str| format!("/arms/{arm}/{field}");
     [
         arm.to_owned(),
@@ -90,7 +133,10 @@ fn arm_row(rollout: &Value, arm: &str) -> [String; 11] {
         time(rollout.pointer(&at("latency_ms/p99"))),
         time(rollout.pointer(&at("ttft_ms/p50"))),
         time(rollout.pointer(&at("ttft_ms/p99"))),
+        speed(rollout.pointer(&at("tokens_per_s/p50"))),
+        rate(rollout.pointer(&at("cache_hit_share"))),
         money(rollout.pointer(&at("cost_usd"))),
+        money(rollout.pointer(&at("reported_cost_usd"))),
     ]
 }
 
@@ -254,10 +300,22 @@ fn time(value: Option<&Value>) -> String {
     }
 }
 
+/// Small sums keep two digits that say something.
 fn money(value: Option<&Value>) -> String {
-    value
-        .and_then(Value::as_f64)
-        .map_or("-".to_owned(), |usd| format!("${usd:.2}"))
+    match value.and_then(Value::as_f64) {
+        None => "-".to_owned(),
+        Some(usd) if usd > 0.0 && usd < 0.01 => format!("${usd:.6}"),
+        Some(usd) if usd > 0.0 && usd < 1.0 => format!("${usd:.4}"),
+        Some(usd) => format!("${usd:.2}"),
+    }
+}
+
+fn speed(value: Option<&Value>) -> String {
+    match value.and_then(Value::as_f64) {
+        None => "-".to_owned(),
+        Some(speed) if speed < 10.0 => format!("{speed:.1}"),
+        Some(speed) => format!("{speed:.0}"),
+    }
 }
 
 fn float(value: Option<&Value>) -> String {
@@ -269,4 +327,63 @@ fn float(value: Option<&Value>) -> String {
         Some(number) => drop(write!(text, "{number:.2}")),
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn money_keeps_digits_that_say_something_and_unknown_is_no_zero() {
+        let cases = [
+            (json!(null), "-"),
+            (json!(0.0), "$0.00"),
+            (json!(0.000_123), "$0.000123"),
+            (json!(0.5), "$0.5000"),
+            (json!(1234.567), "$1234.57"),
+        ];
+        for (usd, expected) in cases {
+            assert_eq!(money(Some(&usd)), expected);
+        }
+    }
+
+    #[test]
+    fn budgets_and_unknown_costs_are_shown_where_there_are_any() {
+        let arm = |cost: Value, unpriced: u64| {
+            json!({
+                "requests": 10, "errors": 0, "error_rate": 0.0, "rate_limited": 0, "masked": 0,
+                "latency_ms": {"p50": 800.0, "p99": 2500.0}, "ttft_ms": {"p50": 90.0, "p99": null},
+                "tokens_per_s": {"p50": 81.6}, "cache_hit_share": 0.25, "cost_usd": cost,
+                "reported_cost_usd": null, "unpriced": unpriced, "no_usage": 1,
+            })
+        };
+        let status = json!({
+            "rollouts": [{
+                "name": "default", "state": "running", "reason": "dwell", "weight": 0.05, "attempt": 1,
+                "stage": {"index": 2, "of": 7}, "guards": [],
+                "arms": {"legacy": arm(json!(null), 9), "canary": arm(json!(1.5), 2)},
+            }],
+            "budgets": [
+                {"name": "canary", "usd_per_day": 100.0, "spent_usd": 82.5, "share": 0.825, "unpriced": 2, "no_usage": 1},
+                {"name": "search", "usd_per_day": 5.0, "spent_usd": null, "share": null, "unpriced": 4, "no_usage": 0},
+            ],
+        });
+        insta::assert_snapshot!(super::status(&status), @r"
+        default  RUNNING  5% to the canary  stage 2/7  attempt 1
+          dwell
+
+                  requests  errors  rate  429  masked  p50    p99    ttft p50  ttft p99  tok/s  cached  cost   reported
+          legacy        10       0    0%    0       0  800ms  2.50s      90ms         -     82     25%      -         -
+          canary        10       0    0%    0       0  800ms  2.50s      90ms         -     82     25%  $1.50         -
+          canary: not in its cost: 2 without a price or cut short, 1 without tokens
+
+          guard  verdict  canary  limit  evidence  needs
+
+          budget  per day  spent today  share  unknown
+          canary  $100.00       $82.50  82.5%        3
+          search    $5.00            -      -        4
+        ");
+    }
 }

@@ -13,6 +13,7 @@ use super::raw::{Reader, Section};
 use crate::controller::policy::Policy;
 
 mod arms;
+mod budget;
 mod checks;
 mod daemon;
 mod defaults;
@@ -88,6 +89,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let root = Section::root(&document);
     reader.check_keys(&root, "");
     let (rollouts, places) = rollout::rollouts(reader, &root).into_iter().unzip();
+    let (budgets, budget_places): (_, Vec<_>) = budget::budgets(reader, &root).into_iter().unzip();
     let config = Config {
         proxy: daemon::proxy(reader, &root),
         admin: daemon::admin(reader, &root),
@@ -95,8 +97,10 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         arms: arms::arms(reader, &root),
         rollouts,
         alerts: daemon::alerts(reader, &root),
+        budgets,
     };
     checks::check(reader, &config, &checks::Places::of(&root, places));
+    budget::check(reader, &root, &config, &budget_places);
     Some(config)
 }
 

@@ -192,6 +192,8 @@ pub struct Price {
     pub cached_input: f64,
     /// Input tokens written to a prompt cache; `input` when the file names none.
     pub cache_write: f64,
+    /// Of these, those that are kept for an hour; `cache_write` when the file names none.
+    pub cache_write_1h: f64,
     /// Output tokens.
     pub output: f64,
 }

@@ -254,6 +254,8 @@ mod tests {
             upstream_request_id: None,
             key_hash: 0,
             body_hash: 0,
+            reported_cost_usd: None,
+            tag: None,
         }
     }
 

@@ -168,12 +168,13 @@ impl Screen {
             let seen = rollout.arms.get(arm);
             let ms = |value: Option<f64>| value.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
             stdout::line(&format!(
-                "  {arm}: p50 {}, p99 {}, first token p50 {}, errors {}, cost ${:.2}",
+                "  {arm}: p50 {}, p99 {}, first token p50 {}, errors {}, cost {}",
                 ms(seen.latency_ms.p50),
                 ms(seen.latency_ms.p99),
                 ms(seen.ttft_ms.p50),
                 seen.errors,
-                seen.cost_usd.unwrap_or(0.0),
+                seen.cost_usd
+                    .map_or("unknown".to_owned(), |usd| format!("${usd:.2}")),
             ));
         }
         let database = database.display();

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::live::Live;
+use super::money::Money;
 use super::restore::{Stored, next_id};
 use super::rollout::Rollout;
 use super::shared::Shared;
@@ -22,7 +23,7 @@ use crate::config::{Config, RolloutConfig};
 use crate::controller::adopt::{Reset, adopt, stop};
 use crate::controller::policy;
 use crate::proxy::plane::Plane;
-use crate::store::{RolloutKey, RolloutRow, Store};
+use crate::store::{RolloutKey, RolloutRow, Store, day_of};
 use crate::upstream::target::Target;
 
 impl Driver {
@@ -58,6 +59,7 @@ impl Driver {
             config_epoch: 1,
             targets,
             shared,
+            money: Money::default(),
             rollouts: Vec::new(),
             epochs: VecDeque::new(),
             planes: watch::Sender::new(Arc::new(empty)),
@@ -74,6 +76,13 @@ impl Driver {
             .load_rollouts()
             .await
             .map_err(|error| error.to_string())?;
+        // Yesterday's last answers may still be under way.
+        let costs = driver
+            .store
+            .costs_since(day_of(now) - 1)
+            .await
+            .map_err(|error| error.to_string())?;
+        driver.money = Money::restore(&config, &costs);
         for rollout in &config.rollouts {
             driver.begin_or_restore(rollout, &rows, now).await?;
         }
@@ -236,6 +245,7 @@ impl Driver {
         }
         self.shared.renew(&self.config, &config);
         self.store.keep_learned_of(self.shared.learned.canary());
+        self.money.reconfigure(&self.config, &config, now);
         self.config = Arc::new(config);
         self.targets = targets;
         self.config_loaded_at = now;

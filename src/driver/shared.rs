@@ -35,6 +35,7 @@ impl Shared {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             breakers: PerArm::default(),
+            habits: PerArm::default(),
             limits: limits_of(config, &PerArm::default()),
             learned: Arc::new(LearnedIds::new(hash_of(&config.arms.canary.base_url))),
             told: PerArm::default(),

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::live::{Live, Percentiles, WINDOW_S};
+use super::live::{Live, Percentiles, Speeds, WINDOW_S};
+use super::money::BudgetStatus;
 use super::rollout::{Rollout, Surroundings};
 use super::traffic::keys::name_of;
 use crate::arm::{Arm, PerArm};
@@ -33,6 +34,8 @@ pub struct Status {
     pub learned_ids: LearnedStatus,
     /// Every rollout, in order of matching.
     pub rollouts: Vec<RolloutStatus>,
+    /// What is spent of each budget today.
+    pub budgets: Vec<BudgetStatus>,
 }
 
 /// The store's health.
@@ -159,11 +162,24 @@ pub struct ArmStatus {
     pub ttft_ms: Percentiles,
     /// Tokens since the rollout id began.
     pub tokens: Tokens,
-    /// Cost since the rollout id began, of the requests whose model has a price; `null` if none has.
+    /// Cost since the rollout id began, of the requests whose cost is known; `null` without any.
     pub cost_usd: Option<f64>,
     /// `closed`: it is dialled; `open`: its connections fail and it is not; `half-open`: one request is its
     /// probe, or will be.
     pub breaker: &'static str,
+    /// Times per output token after the first in the window, of streams.
+    pub tpot_ms: Percentiles,
+    /// Output tokens per second of whole answers in the window, the wait for the first one included.
+    pub tokens_per_s: Speeds,
+    /// Of the input tokens, those read from a prompt cache; `null` without tokens.
+    pub cache_hit_share: Option<f64>,
+    /// Of `requests`, those that stated tokens but whose cost is unknown: the model has no price, or the
+    /// stream broke off.
+    pub unpriced: u64,
+    /// Of `requests`, those that were answered, at least in part, and stated no tokens at all.
+    pub no_usage: u64,
+    /// Cost since the rollout id began, as the provider itself says; `null` if it says nothing.
+    pub reported_cost_usd: Option<f64>,
 }
 
 /// Tokens in and out.
@@ -173,6 +189,8 @@ pub struct Tokens {
     pub input: u64,
     /// All output tokens.
     pub output: u64,
+    /// Of `input`, those read from a prompt cache.
+    pub cached_input: u64,
 }
 
 /// What a status is made of.
@@ -186,10 +204,11 @@ pub(super) struct Parts<'a> {
     pub(super) config_loaded_at: UnixMillis,
     pub(super) config_error: Option<&'a str>,
     pub(super) learned: &'a LearnedIds,
+    pub(super) budgets: Vec<BudgetStatus>,
 }
 
 /// Builds the answer.
-pub(super) fn of(parts: &Parts<'_>) -> Status {
+pub(super) fn of(parts: Parts<'_>) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: parts.uptime_s,
@@ -214,6 +233,7 @@ pub(super) fn of(parts: &Parts<'_>) -> Status {
             .iter()
             .map(|rollout| rollout_of(rollout, parts.around))
             .collect(),
+        budgets: parts.budgets,
     }
 }
 
@@ -264,14 +284,13 @@ fn guard_of(view: &GuardView) -> GuardStatus {
 
 fn arm_of(live: &Live, arm: Arm, now: UnixMillis) -> ArmStatus {
     let totals = live.totals.get(arm);
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    let error_rate = (totals.requests > 0).then(|| totals.errors as f64 / totals.requests as f64);
-    let priced = totals.cost_usd > 0.0 || (totals.unpriced == 0 && totals.output_tokens > 0);
+    #[expect(clippy::cast_precision_loss, reason = "rates for people")]
+    let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
     ArmStatus {
         requests: totals.requests,
         under_way: 0,
         errors: totals.errors,
-        error_rate,
+        error_rate: share(totals.errors, totals.requests),
         rate_limited: totals.rate_limited,
         masked: totals.masked,
         latency_ms: live.latency(arm, now),
@@ -279,13 +298,20 @@ fn arm_of(live: &Live, arm: Arm, now: UnixMillis) -> ArmStatus {
         tokens: Tokens {
             input: totals.input_tokens,
             output: totals.output_tokens,
+            cached_input: totals.cached_input_tokens,
         },
-        cost_usd: priced.then_some(rounded(totals.cost_usd)),
+        cost_usd: totals.cost_usd.map(rounded),
         breaker: "closed",
+        tpot_ms: live.tpot(arm, now),
+        tokens_per_s: live.tokens_per_s(arm, now),
+        cache_hit_share: share(totals.cached_input_tokens, totals.input_tokens).map(rounded),
+        unpriced: totals.unpriced,
+        no_usage: totals.no_usage,
+        reported_cost_usd: totals.reported_cost_usd.map(rounded),
     }
 }
 
 /// To a millionth: binary fractions are no information.
-fn rounded(number: f64) -> f64 {
+pub(super) fn rounded(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
 }

@@ -49,7 +49,7 @@ pub(super) fn read_event(name: &[u8], event: &[u8], seen: &mut Seen) {
         b"message_start" => {
             let raw = message.and_then(|raw| json::member(raw.as_bytes(), "usage"));
             if let Some(raw) = raw {
-                seen.usage = usage::merge_anthropic(seen.usage, raw);
+                seen.take_usage(usage::merge_anthropic(seen.usage, raw), raw);
             }
             if !seen.named {
                 // Anthropic's SDK goes by the names of events: its users would see an empty answer.
@@ -60,7 +60,7 @@ pub(super) fn read_event(name: &[u8], event: &[u8], seen: &mut Seen) {
             let reason = delta.and_then(|raw| json::member(raw.as_bytes(), "stop_reason"));
             seen.finished |= reason.is_some_and(json::is_text);
             if let Some(raw) = tokens {
-                seen.usage = usage::merge_anthropic(seen.usage, raw);
+                seen.take_usage(usage::merge_anthropic(seen.usage, raw), raw);
             }
         }
         b"message_stop" => seen.done = true,
@@ -95,7 +95,7 @@ pub(super) fn read_message(message: &[u8], seen: &mut Seen) -> bool {
     let whole = json::members(message, |key, raw| match key {
         "content" => seen.output |= json::is_set(raw),
         "stop_reason" => seen.finished |= json::is_text(raw),
-        "usage" => seen.usage = usage::merge_anthropic(None, raw),
+        "usage" => seen.take_usage(usage::merge_anthropic(None, raw), raw),
         "error" if json::is_set(raw) => error = Some(raw),
         "type" if raw == "\"error\"" => error = error.or(Some(raw)),
         _ => {}

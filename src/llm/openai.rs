@@ -37,7 +37,7 @@ pub(super) fn read_chunk(chunk: &[u8], seen: &mut Seen) -> bool {
     let (mut is_flat_error, mut error, mut choices) = (false, None, None);
     let whole = json::members(chunk, |key, raw| match key {
         "choices" => choices = Some(raw),
-        "usage" => seen.usage = usage::read_openai(raw).or(seen.usage),
+        "usage" => seen.take_usage(usage::read_openai(raw), raw),
         "error" if json::is_set(raw) => error = Some(raw),
         "object" => is_flat_error = raw == "\"error\"",
         _ => {}
@@ -169,7 +169,7 @@ pub(super) fn read_response_event(name: &[u8], event: &[u8], seen: &mut Seen) {
 pub(super) fn read_response(response: &[u8], seen: &mut Seen) -> bool {
     let (mut failed, mut error) = (false, None);
     let whole = json::members(response, |key, raw| match key {
-        "usage" => seen.usage = usage::read_openai(raw).or(seen.usage),
+        "usage" => seen.take_usage(usage::read_openai(raw), raw),
         "output" => seen.output |= json::is_set(raw),
         "error" if json::is_set(raw) => error = Some(raw),
         "status" => match raw {

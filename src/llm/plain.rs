@@ -11,12 +11,14 @@ use crate::outcome::Outcome;
 use crate::sample::Usage;
 
 /// What a whole answer says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlainFacts {
     /// Its class, as if cutover's own key had been sent; see [`super::with_clients_own_key`].
     pub outcome: Outcome,
     /// Tokens, if stated.
     pub usage: Option<Usage>,
+    /// The cost in US dollars that the provider itself states.
+    pub reported_cost_usd: Option<f64>,
 }
 
 /// Judges a plain (non-stream) answer when its body is complete. A 2xx is judged by its body, any other
@@ -32,6 +34,7 @@ pub fn read_plain(
         return PlainFacts {
             outcome: classify_status(Some(dialect), status, true, Some(body)),
             usage: None,
+            reported_cost_usd: None,
         };
     }
     let mut seen = Seen::default();
@@ -47,6 +50,7 @@ pub fn read_plain(
     PlainFacts {
         outcome,
         usage: seen.usage,
+        reported_cost_usd: seen.reported_cost_usd,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::learn::Learn;
 use super::sse::{Event, Scanner};
-use super::{Dialect, anthropic, json, openai};
+use super::{Dialect, anthropic, json, openai, usage};
 use crate::outcome::Outcome;
 use crate::sample::Usage;
 
@@ -28,7 +28,7 @@ pub struct StreamWatch {
 }
 
 /// What an answer has shown so far.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Seen {
     /// Something a person or a tool can use.
     pub(super) content: bool,
@@ -48,6 +48,8 @@ pub(super) struct Seen {
     pub(super) error: Option<Outcome>,
     /// The last stated usage.
     pub(super) usage: Option<Usage>,
+    /// The last cost that the provider stated, in US dollars.
+    pub(super) reported_cost_usd: Option<f64>,
 }
 
 impl StreamWatch {
@@ -116,6 +118,12 @@ impl StreamWatch {
         self.seen.usage
     }
 
+    /// The cost in US dollars that the provider itself stated last.
+    #[must_use]
+    pub fn reported_cost_usd(&self) -> Option<f64> {
+        self.seen.reported_cost_usd
+    }
+
     /// Events that could not be read: too long, or no JSON.
     #[must_use]
     pub fn unread_events(&self) -> u32 {
@@ -147,6 +155,12 @@ impl Seen {
     /// Keeps the first error: later ones are its consequences.
     pub(super) fn fail(&mut self, outcome: Outcome) {
         self.error = self.error.or(Some(outcome));
+    }
+
+    /// Takes over a `usage` object: its tokens, read before, and its cost.
+    pub(super) fn take_usage(&mut self, tokens: Option<Usage>, raw: &str) {
+        self.usage = tokens.or(self.usage);
+        self.reported_cost_usd = usage::read_cost(raw).or(self.reported_cost_usd);
     }
 
     fn read(&mut self, dialect: Dialect, event: &Event<'_>) {

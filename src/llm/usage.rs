@@ -1,16 +1,16 @@
 //! Reads the token counts of an answer into one meaning: input includes what caches gave and took.
 //!
 //! OpenAI's input count already includes cached tokens; Anthropic's excludes both reads and writes of
-//! the cache, so they are added here, once. Pure.
+//! the cache, so they are added here, once. A cost that the provider states is read beside them. Pure.
 #![deny(clippy::disallowed_methods)]
 
 use super::json;
-use crate::sample::Usage;
+use crate::sample::{Sample, Usage};
 
 /// Reads a `usage` object of any OpenAI dialect. `None` if it states no count at all.
 pub(super) fn read_openai(raw: &str) -> Option<Usage> {
     let mut usage = Usage::default();
-    let mut stated = false;
+    let (mut stated, mut lifetimes) = (false, Lifetimes::default());
     json::members(raw.as_bytes(), |key, value| match key {
         "prompt_tokens" | "input_tokens" => {
             stated |= set(&mut usage.input_tokens, value);
@@ -24,21 +24,43 @@ pub(super) fn read_openai(raw: &str) -> Option<Usage> {
             set_if_some(&mut usage.cached_input_tokens, value);
         }
         "cache_creation_input_tokens" => set_if_some(&mut usage.cache_write_tokens, value),
+        "cache_creation" => lifetimes = read_lifetimes(value),
         _ => {}
     });
+    set_writes(&mut usage, 0, lifetimes);
     // Parts never exceed their whole, or a price would be charged twice.
     usage.cached_input_tokens = usage.cached_input_tokens.min(usage.input_tokens);
     let rest = usage.input_tokens - usage.cached_input_tokens;
     usage.cache_write_tokens = usage.cache_write_tokens.min(rest);
+    usage.cache_write_1h_tokens = usage.cache_write_1h_tokens.min(usage.cache_write_tokens);
     stated.then_some(usage)
 }
 
 fn read_details(raw: &str, usage: &mut Usage) {
+    let mut lifetimes = Lifetimes::default();
     json::members(raw.as_bytes(), |key, value| match key {
         "cached_tokens" => set_if_some(&mut usage.cached_input_tokens, value),
         "cache_write_tokens" => set_if_some(&mut usage.cache_write_tokens, value),
+        "cache_creation_token_details" => lifetimes = read_lifetimes(value),
         _ => {}
     });
+    set_writes(usage, 0, lifetimes);
+}
+
+/// What the provider says that the answer cost, in US dollars, in a `usage` object of any dialect
+/// (OpenRouter's `cost`; its `cost_details` are parts of it).
+pub(super) fn read_cost(raw: &str) -> Option<f64> {
+    let cost = json::member(raw.as_bytes(), "cost")?;
+    reported_cost(cost)
+}
+
+/// A stated cost in US dollars; `None` if it is no sane number.
+#[must_use]
+pub fn reported_cost(text: &str) -> Option<f64> {
+    let cost: f64 = text.trim().parse().ok()?;
+    (0.0..=Sample::REPORTED_COST_MAX_USD)
+        .contains(&cost)
+        .then_some(cost)
 }
 
 /// Merges an Anthropic `usage` object into what earlier events said. Counts are running totals: each
@@ -49,7 +71,7 @@ pub(super) fn merge_anthropic(before: Option<Usage>, raw: &str) -> Option<Usage>
         .input_tokens
         .saturating_sub(usage.cached_input_tokens)
         .saturating_sub(usage.cache_write_tokens);
-    let (mut stated, mut write_stated, mut write_split) = (before.is_some(), false, 0);
+    let (mut stated, mut written, mut lifetimes) = (before.is_some(), 0, Lifetimes::default());
     json::members(raw.as_bytes(), |key, value| match key {
         "input_tokens" => {
             stated = true;
@@ -60,29 +82,49 @@ pub(super) fn merge_anthropic(before: Option<Usage>, raw: &str) -> Option<Usage>
             set_if_some(&mut usage.output_tokens, value);
         }
         "cache_read_input_tokens" => set_if_some(&mut usage.cached_input_tokens, value),
-        "cache_creation_input_tokens" => {
-            write_stated = json::uint(value).is_some_and(|count| count > 0);
-            set_if_some(&mut usage.cache_write_tokens, value);
-        }
-        "cache_creation" => write_split = sum_of_counts(value),
+        "cache_creation_input_tokens" => set_if_some(&mut written, value),
+        "cache_creation" => lifetimes = read_lifetimes(value),
         _ => {}
     });
-    if !write_stated && write_split > 0 {
-        usage.cache_write_tokens = write_split;
-    }
+    set_writes(&mut usage, written, lifetimes);
     usage.input_tokens = uncached
         .saturating_add(usage.cached_input_tokens)
         .saturating_add(usage.cache_write_tokens);
     stated.then_some(usage)
 }
 
-/// The split of cache writes by lifetime, added up.
-fn sum_of_counts(raw: &str) -> u32 {
-    let mut sum = 0u32;
-    json::members(raw.as_bytes(), |_, value| {
-        sum = sum.saturating_add(count(value).unwrap_or(0));
+/// Cache writes by how long they are kept.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lifetimes {
+    /// All of them.
+    all: u32,
+    /// Those of an hour.
+    one_hour: u32,
+}
+
+fn read_lifetimes(raw: &str) -> Lifetimes {
+    let mut found = Lifetimes::default();
+    json::members(raw.as_bytes(), |key, value| {
+        let tokens = count(value).unwrap_or(0);
+        found.all = found.all.saturating_add(tokens);
+        if key == "ephemeral_1h_input_tokens" {
+            found.one_hour = tokens;
+        }
     });
-    sum
+    found
+}
+
+/// Takes over what was stated of cache writes: their sum counts, and the split where the sum is missing.
+fn set_writes(usage: &mut Usage, written: u32, lifetimes: Lifetimes) {
+    if written > 0 {
+        usage.cache_write_tokens = written;
+    } else if lifetimes.all > 0 && usage.cache_write_tokens == 0 {
+        usage.cache_write_tokens = lifetimes.all;
+    }
+    if lifetimes.one_hour > 0 {
+        usage.cache_write_1h_tokens = lifetimes.one_hour;
+    }
+    usage.cache_write_1h_tokens = usage.cache_write_1h_tokens.min(usage.cache_write_tokens);
 }
 
 fn count(raw: &str) -> Option<u32> {
@@ -111,6 +153,7 @@ mod tests {
             cached_input_tokens: cached,
             cache_write_tokens: write,
             output_tokens: output,
+            cache_write_1h_tokens: 0,
         }
     }
 
@@ -143,6 +186,14 @@ mod tests {
             (
                 r#"{"prompt_tokens":99999999999,"completion_tokens":-1}"#,
                 Some(usage(u32::MAX, 0, 0, 0)),
+            ),
+            (
+                r#"{"prompt_tokens":90,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":10,
+                    "cache_creation_token_details":{"ephemeral_5m_input_tokens":20,"ephemeral_1h_input_tokens":30}}}"#,
+                Some(Usage {
+                    cache_write_1h_tokens: 30,
+                    ..usage(90, 10, 50, 1)
+                }),
             ),
             ("{}", None),
             ("[]", None),
@@ -179,11 +230,51 @@ mod tests {
 
     #[test]
     fn a_cache_write_split_by_lifetime_counts_once() {
+        let expected = Some(Usage {
+            cache_write_1h_tokens: 12,
+            ..usage(43, 0, 42, 1)
+        });
         let split = r#"{"input_tokens":1,"output_tokens":1,"cache_creation":
             {"ephemeral_5m_input_tokens":30,"ephemeral_1h_input_tokens":12}}"#;
-        assert_eq!(merge_anthropic(None, split), Some(usage(43, 0, 42, 1)));
+        assert_eq!(merge_anthropic(None, split), expected);
         let both = r#"{"input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":42,"cache_creation":
             {"ephemeral_5m_input_tokens":30,"ephemeral_1h_input_tokens":12}}"#;
-        assert_eq!(merge_anthropic(None, both), Some(usage(43, 0, 42, 1)));
+        let merged = merge_anthropic(None, both);
+        assert_eq!(merged, expected);
+        // The end of a stream repeats the sum alone, or says nothing of it.
+        let end = r#"{"output_tokens":1,"cache_creation_input_tokens":42}"#;
+        assert_eq!(merge_anthropic(merged, end), expected);
+        assert_eq!(merge_anthropic(merged, r#"{"output_tokens":1}"#), expected);
+    }
+
+    #[test]
+    fn a_stated_cost_is_a_sane_number_or_none() {
+        let cases = [
+            (
+                r#"{"cost":0.00012,"cost_details":{"upstream_inference_cost":9}}"#,
+                Some(0.000_12),
+            ),
+            (r#"{"prompt_tokens":1,"cost":0}"#, Some(0.0)),
+            (r#"{"cost":1e-7}"#, Some(1e-7)),
+            (r#"{"cost":-0.1}"#, None),
+            (r#"{"cost":1e9}"#, None),
+            (r#"{"cost":null}"#, None),
+            (r#"{"cost":"0.1"}"#, None),
+            (r#"{"cost":1e999}"#, None),
+            (r#"{"cost_details":{"upstream_inference_cost":9}}"#, None),
+            ("null", None),
+        ];
+        for (raw, expected) in cases {
+            assert_eq!(read_cost(raw), expected, "{raw}");
+        }
+        for (text, expected) in [
+            (" 0.5 ", Some(0.5)),
+            ("NaN", None),
+            ("inf", None),
+            ("", None),
+            ("None", None),
+        ] {
+            assert_eq!(reported_cost(text), expected, "{text}");
+        }
     }
 }

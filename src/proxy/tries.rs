@@ -248,7 +248,15 @@ pub(super) fn sample_of(
         upstream_request_id: None,
         key_hash: routed.key_hash,
         body_hash: routed.body_hash,
+        reported_cost_usd: None,
+        tag: tag_of(call),
     }
+}
+
+/// The feature or team that the request names, where the configuration asks for that.
+fn tag_of(call: &Call<'_>) -> Option<Box<str>> {
+    let name = call.plane.config.proxy.tag_header.as_ref()?;
+    Sample::tag_of(call.parts.headers.get(name)?.as_bytes())
 }
 
 /// The official SDKs count their own retries in this header, from 0.

@@ -38,6 +38,8 @@ fn sample() -> Sample {
         upstream_request_id: None,
         key_hash: 0,
         body_hash: 0,
+        reported_cost_usd: None,
+        tag: None,
     }
 }
 

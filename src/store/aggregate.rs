@@ -1,12 +1,14 @@
 //! Turns a batch of attempts into the counts that are added to the store: per slot, per arm, per bucket.
 //!
 //! Pure. Only live first attempts are counted, so that the counts say what clients met; a rescue or a
-//! retry shows as one masked failure of the arm that it made up for.
+//! retry shows as one masked failure of the arm that it made up for. The account of costs per day is
+//! apart, and takes attempts of every role: all of them are billed.
 #![deny(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::cost::{CostKey, CostSums, add_known};
 use super::{AttemptRow, RolloutKey};
 use crate::arm::Arm;
 use crate::outcome::Outcome;
@@ -37,10 +39,15 @@ pub struct Totals {
     pub cached_input_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
-    /// What the priced requests cost, in US dollars.
-    pub cost_usd: f64,
-    /// Requests whose answer stated tokens but whose model has no price.
+    /// What the requests of known cost did cost, in US dollars; `None` without any.
+    pub cost_usd: Option<f64>,
+    /// Requests whose answer stated tokens but whose cost is unknown: the model has no price, or the
+    /// stream broke off before its last count.
     pub unpriced: u64,
+    /// Requests that were answered, at least in part, and stated no tokens at all.
+    pub no_usage: u64,
+    /// What the provider itself says, in US dollars; `None` if it says nothing.
+    pub reported_cost_usd: Option<f64>,
 }
 
 impl Totals {
@@ -57,7 +64,9 @@ impl Totals {
             self.output_tokens += u64::from(usage.output_tokens);
             self.unpriced += u64::from(cost_usd.is_none());
         }
-        self.cost_usd += cost_usd.unwrap_or(0.0);
+        self.no_usage += u64::from(sample.stated_no_usage());
+        add_known(&mut self.cost_usd, cost_usd);
+        add_known(&mut self.reported_cost_usd, sample.reported_cost_usd);
     }
 
     /// Adds all counts of `other`.
@@ -71,8 +80,10 @@ impl Totals {
         self.input_tokens += other.input_tokens;
         self.cached_input_tokens += other.cached_input_tokens;
         self.output_tokens += other.output_tokens;
-        self.cost_usd += other.cost_usd;
+        add_known(&mut self.cost_usd, other.cost_usd);
         self.unpriced += other.unpriced;
+        self.no_usage += other.no_usage;
+        add_known(&mut self.reported_cost_usd, other.reported_cost_usd);
     }
 }
 
@@ -81,6 +92,8 @@ impl Totals {
 pub(super) enum Metric {
     Latency,
     Ttft,
+    /// Time per output token after the first.
+    Tpot,
 }
 
 impl Metric {
@@ -88,6 +101,7 @@ impl Metric {
         match self {
             Self::Latency => "latency",
             Self::Ttft => "ttft",
+            Self::Tpot => "tpot",
         }
     }
 }
@@ -99,6 +113,8 @@ pub(super) struct Aggregates {
     pub(super) slots: BTreeMap<(i64, RolloutKey, Arm, u16), Totals>,
     /// (slot, rollout id, arm, metric, bucket) -> count.
     pub(super) buckets: BTreeMap<(i64, Arc<str>, Arm, Metric, i16), u64>,
+    /// The account of costs.
+    pub(super) costs: BTreeMap<CostKey, CostSums>,
 }
 
 impl Aggregates {
@@ -106,6 +122,10 @@ impl Aggregates {
     pub(super) fn of(attempts: &[AttemptRow]) -> Self {
         let mut aggregates = Self::default();
         for row in attempts {
+            if let Some(key) = CostKey::of(row) {
+                let sums = aggregates.costs.entry(key).or_default();
+                sums.count(&row.sample, row.price());
+            }
             if let Some(rollout) = &row.rollout {
                 aggregates.count(row, rollout);
             }
@@ -141,6 +161,9 @@ impl Aggregates {
         bucket(Metric::Latency, micros_to_ms(sample.latency_us));
         if let Some(ttft_us) = sample.ttft_us {
             bucket(Metric::Ttft, micros_to_ms(ttft_us));
+        }
+        if let Some(tpot_us) = sample.tpot_us() {
+            bucket(Metric::Tpot, tpot_us / 1_000.0);
         }
     }
 

@@ -7,19 +7,19 @@ use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::aggregate::{Aggregates, Totals, micros_to_ms};
 use super::inbox::Batch;
-use super::{AttemptRow, CellRow, learned, write};
+use super::{AttemptRow, CellRow, cost, learned, write};
 use crate::arm::Arm;
 use crate::clock::UnixMillis;
 use crate::config::RequestRows;
 use crate::outcome::Outcome;
 use crate::sketch::{Sketch, upper_ms};
 
-/// Rows in one statement at most: 500 x 23 values stay far below SQLite's bound of 32,766.
+/// Rows in one statement at most: 500 x 26 values stay far below SQLite's bound of 32,766.
 const CHUNK: usize = 500;
 
 /// The columns of [`Totals`], in the order of [`bind_totals`].
 const TOTALS: &str = "requests, errors, rate_limited, rejected, client_gone, masked, \
-    input_tokens, cached_input_tokens, output_tokens, cost_usd, unpriced";
+    input_tokens, cached_input_tokens, output_tokens, cost_usd, unpriced, no_usage, reported_cost_usd";
 
 /// Adds counts to a row that exists. Used by writes and by retention.
 pub(super) const ADD_TOTALS: &str = "requests = requests + excluded.requests, \
@@ -31,10 +31,13 @@ pub(super) const ADD_TOTALS: &str = "requests = requests + excluded.requests, \
     input_tokens = input_tokens + excluded.input_tokens, \
     cached_input_tokens = cached_input_tokens + excluded.cached_input_tokens, \
     output_tokens = output_tokens + excluded.output_tokens, \
-    cost_usd = cost_usd + excluded.cost_usd, \
-    unpriced = unpriced + excluded.unpriced";
+    cost_usd = coalesce(cost_usd + excluded.cost_usd, cost_usd, excluded.cost_usd), \
+    unpriced = unpriced + excluded.unpriced, \
+    no_usage = no_usage + excluded.no_usage, \
+    reported_cost_usd = coalesce(reported_cost_usd + excluded.reported_cost_usd, reported_cost_usd, \
+        excluded.reported_cost_usd)";
 
-fn int(number: u64) -> i64 {
+pub(super) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -46,7 +49,9 @@ pub(super) async fn store_batch(
 ) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin_with(write::BEGIN).await?;
     insert_requests(&mut transaction, &batch.attempts, rows).await?;
-    add_aggregates(&mut transaction, &Aggregates::of(&batch.attempts)).await?;
+    let aggregates = Aggregates::of(&batch.attempts);
+    add_aggregates(&mut transaction, &aggregates).await?;
+    cost::add(&mut transaction, &aggregates.costs).await?;
     insert_cells(&mut transaction, &batch.cells).await?;
     learned::insert(&mut transaction, &batch.learned).await?;
     for row in &batch.states {
@@ -93,7 +98,8 @@ async fn insert_requests(
         .collect();
     let insert = "INSERT INTO request (started_at, rollout, rollout_id, arm, assigned_arm, stage, weight_bps,
         model, streamed, outcome, status, latency_ms, ttft_ms, input_tokens, cached_input_tokens,
-        cache_write_tokens, output_tokens, cost_usd, attempt, role, upstream_request_id, config_epoch, key_hash) ";
+        cache_write_tokens, output_tokens, cost_usd, attempt, role, upstream_request_id, config_epoch, key_hash,
+        cache_write_1h_tokens, reported_cost_usd, tag) ";
     insert_chunks(connection, insert, &wanted, "", |row, attempt| {
         let sample = &attempt.sample;
         let usage = sample.usage;
@@ -129,7 +135,10 @@ async fn insert_requests(
             .push_bind(sample.role.as_str())
             .push_bind(sample.upstream_request_id.as_deref())
             .push_bind(sample.config_epoch)
-            .push_bind((sample.key_hash != 0).then(|| format!("{:016x}", sample.key_hash)));
+            .push_bind((sample.key_hash != 0).then(|| format!("{:016x}", sample.key_hash)))
+            .push_bind(usage.map(|usage| usage.cache_write_1h_tokens))
+            .push_bind(sample.reported_cost_usd)
+            .push_bind(sample.tag.as_deref());
     })
     .await
 }
@@ -146,7 +155,9 @@ fn bind_totals(row: &mut Separated<'_, Sqlite, &'static str>, totals: &Totals) {
         .push_bind(int(totals.cached_input_tokens))
         .push_bind(int(totals.output_tokens))
         .push_bind(totals.cost_usd)
-        .push_bind(int(totals.unpriced));
+        .push_bind(int(totals.unpriced))
+        .push_bind(int(totals.no_usage))
+        .push_bind(totals.reported_cost_usd);
 }
 
 async fn add_aggregates(

@@ -81,7 +81,7 @@ pub(super) async fn totals(
 ) -> Result<PerArm<Totals>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT arm, requests, errors, rate_limited, rejected, client_gone, masked, input_tokens,
-             cached_input_tokens, output_tokens, cost_usd, unpriced
+             cached_input_tokens, output_tokens, cost_usd, unpriced, no_usage, reported_cost_usd
          FROM arm_total WHERE rollout_id = $1",
     )
     .bind(rollout_id)
@@ -113,5 +113,7 @@ fn totals_of(row: &SqliteRow) -> Result<Totals, sqlx::Error> {
         output_tokens: count("output_tokens")?,
         cost_usd: row.try_get("cost_usd")?,
         unpriced: count("unpriced")?,
+        no_usage: count("no_usage")?,
+        reported_cost_usd: row.try_get("reported_cost_usd")?,
     })
 }

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tokio::time::Instant;
 
 use super::batch::ADD_TOTALS;
+use super::cost;
 use super::inbox::Limits;
 use super::learned;
 use super::write::BEGIN;
@@ -30,6 +31,7 @@ enum Task {
     DeleteBuckets,
     DeleteCells,
     DeleteLearned,
+    DeleteCosts,
     MergeIntervals,
     MergeBuckets,
     MergeCells,
@@ -43,7 +45,8 @@ impl Task {
             Self::DeleteIntervals => Self::DeleteBuckets,
             Self::DeleteBuckets => Self::DeleteCells,
             Self::DeleteCells => Self::DeleteLearned,
-            Self::DeleteLearned => Self::MergeIntervals,
+            Self::DeleteLearned => Self::DeleteCosts,
+            Self::DeleteCosts => Self::MergeIntervals,
             Self::MergeIntervals => Self::MergeBuckets,
             Self::MergeBuckets => Self::MergeCells,
             Self::MergeCells => Self::FreePages,
@@ -102,6 +105,7 @@ impl Retention {
                 let most = self.kept_learned;
                 learned::delete(connection, canary, now, most).await? < CHUNK
             }
+            Task::DeleteCosts => cost::delete(connection, oldest).await? < CHUNK,
             Task::MergeIntervals => {
                 let merged = merge_intervals(connection, self.intervals_until, fine_from).await?;
                 self.intervals_until = merged.unwrap_or(self.intervals_until);
@@ -205,7 +209,8 @@ async fn merge_intervals(
     let merge = format!(
         "INSERT INTO interval
          SELECT $2, rollout_id, arm, stage, rollout, requests, errors, rate_limited, rejected, client_gone,
-             masked, input_tokens, cached_input_tokens, output_tokens, cost_usd, unpriced
+             masked, input_tokens, cached_input_tokens, output_tokens, cost_usd, unpriced, no_usage,
+             reported_cost_usd
          FROM interval WHERE slot_at = $1
          ON CONFLICT (slot_at, rollout_id, arm, stage) DO UPDATE SET {ADD_TOTALS}"
     );

@@ -15,6 +15,7 @@ use crate::config::RequestRows;
 use crate::outcome::Outcome;
 use crate::sample::{Role, Usage};
 
+mod costs;
 mod faults;
 mod kept;
 mod learned;
@@ -128,19 +129,28 @@ fn sample(arm: Arm, outcome: Outcome) -> Sample {
             cached_input_tokens: 40,
             cache_write_tokens: 0,
             output_tokens: 20,
+            cache_write_1h_tokens: 0,
         }),
         upstream_request_id: Some("req_1".into()),
         key_hash: 0xfeed,
         body_hash: 0,
+        reported_cost_usd: None,
+        tag: None,
     }
 }
 
 fn attempt(sample: Sample) -> AttemptRow {
     let cost_usd = sample.usage.map(|_| 0.25);
+    let bill = sample.was_served().then(|| Bill {
+        day: day_of(sample.started_at),
+        model: sample.model.as_deref().unwrap_or_default().into(),
+        tag: sample.tag.as_deref().unwrap_or_default().into(),
+    });
     AttemptRow {
         rollout: Some(key()),
         sample,
         cost_usd,
+        bill,
     }
 }
 

@@ -7,6 +7,7 @@ mod admin_cli;
 mod decision_log;
 mod keys;
 mod load;
+mod money;
 mod outage;
 mod pinning;
 mod process;

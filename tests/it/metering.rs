@@ -60,7 +60,7 @@ async fn tokens_are_read_from_both_dialects_plain_and_streamed() {
     rig.post(CHAT, &ask("fault-no-usage", true)).await;
     let seen = |rollout: &serde_json::Value| rollout["arms"]["canary"]["requests"] == 9;
     let rollout = rig.wait_rollout("default", seen).await;
-    let tokens = json!({"input": 8 * 11, "output": 8 * 9});
+    let tokens = json!({"input": 8 * 11, "output": 8 * 9, "cached_input": 8 * 2});
     assert_eq!(rollout["arms"]["canary"]["tokens"], tokens);
     let mut rows = rig.finish().await.rows;
     let silent = rows.pop().unwrap();

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::values::Glob;
-use super::super::{ArmConfig, Config, Credential, RequestRows, RolloutConfig, Sticky};
+use super::super::{
+    ArmConfig, BudgetConfig, Config, Credential, RequestRows, RolloutConfig, Sticky,
+};
 use crate::arm::Arm;
 use crate::controller::policy::{GuardSpec, OnHarm, Stage};
 
@@ -85,7 +87,25 @@ fn facts(config: &Config) -> Facts {
             format!("{:?}", webhook.format).to_lowercase(),
         );
     }
+    for budget in &config.budgets {
+        budget_facts(&mut facts, budget);
+    }
     facts
+}
+
+fn budget_facts(facts: &mut Facts, budget: &BudgetConfig) {
+    let path = format!("budget.{}", budget.name);
+    facts.put(format!("{path}.usd-per-day"), budget.usd_per_day);
+    let all = || "all".to_owned();
+    let arm = budget.arm.map_or_else(all, |arm| arm.to_string());
+    facts.put(format!("{path}.arm"), arm);
+    let model = budget.model.as_ref();
+    let model = model.map_or_else(all, |glob| glob.as_str().to_owned());
+    facts.put(format!("{path}.model"), model);
+    facts.put(
+        format!("{path}.tag"),
+        budget.tag.clone().unwrap_or_else(all),
+    );
 }
 
 fn daemon(facts: &mut Facts, config: &Config) {
@@ -101,6 +121,9 @@ fn daemon(facts: &mut Facts, config: &Config) {
     facts.put("proxy.max-connections", proxy.max_connections);
     facts.put("proxy.drain", time(proxy.drain));
     facts.put("proxy.learned-ids-ttl", time(proxy.learned_ids_ttl));
+    if let Some(name) = &proxy.tag_header {
+        facts.put("proxy.tag-header", name);
+    }
     facts.put("admin.listen", config.admin.listen);
     if let Some(token) = &config.admin.token {
         facts.put_secret("admin.token", token.expose());
@@ -148,8 +171,8 @@ fn arm_facts(facts: &mut Facts, path: &str, arm: &ArmConfig) {
     );
     for (model, price) in &arm.prices {
         let shown = format!(
-            "input {}, cached-input {}, cache-write {}, output {}",
-            price.input, price.cached_input, price.cache_write, price.output
+            "input {}, cached-input {}, cache-write {}, cache-write-1h {}, output {}",
+            price.input, price.cached_input, price.cache_write, price.cache_write_1h, price.output
         );
         facts.put(format!("{path}.prices.{model}"), shown);
     }

@@ -71,6 +71,19 @@ fn an_edit_costs_as_much_evidence_as_it_invalidates() {
             false,
         ),
         ("retreat", "failover = false\nretreat", Reset::None, false),
+        // Money is no evidence.
+        (
+            "[store]",
+            "tag-header = \"x-team\"\n[store]",
+            Reset::None,
+            false,
+        ),
+        (
+            "timeouts",
+            "prices = { n = { input = 1, output = 2 } }\ntimeouts",
+            Reset::None,
+            false,
+        ),
     ];
     for (from, to, reset, policy_changed) in cases {
         let changes = edit(from, to);
@@ -124,6 +137,16 @@ fn differences_are_told_with_both_values_and_without_secrets() {
             "stages = [{ weight = \"5%\", approve = true }, \"100%\"]\nretreat",
             "rollout.default.stages: 1% 1h, 5% 1h, 25% 1h, 50% 1h, 75% 1h, 95% 1day, 100% 0s \
              -> 5% 1h approve, 100% 0s",
+        ),
+        (
+            "timeouts",
+            "prices = { n = { input = 1, cache-write = 3, output = 2 } }\ntimeouts",
+            "arms.canary.prices.n: (none) -> input 1, cached-input 1, cache-write 3, cache-write-1h 3, output 2",
+        ),
+        (
+            "[store]",
+            "tag-header = \"X-Team\"\n[store]",
+            "proxy.tag-header: (none) -> x-team",
         ),
         (
             "[store]",

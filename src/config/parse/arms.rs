@@ -151,10 +151,12 @@ fn price(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Price> {
         reader.read(&section, key, leaf::number)
     };
     let input = dollars("input", true)?;
+    let cache_write = dollars("cache-write", false).unwrap_or(input);
     Some(Price {
         input,
         cached_input: dollars("cached-input", false).unwrap_or(input),
-        cache_write: dollars("cache-write", false).unwrap_or(input),
+        cache_write,
+        cache_write_1h: dollars("cache-write-1h", false).unwrap_or(cache_write),
         output: dollars("output", true)?,
     })
 }

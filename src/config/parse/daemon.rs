@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
 
-use http::Uri;
+use http::{HeaderName, Uri};
 
 use super::super::raw::{Field, Reader, Section, Wrong};
 use super::super::values::Secret;
@@ -72,7 +72,29 @@ pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig 
         learned_ids_ttl: reader
             .read(&section, "learned-ids-ttl", leaf::positive_duration)
             .unwrap_or(defaults::LEARNED_IDS_TTL),
+        tag_header: reader.read(&section, "tag-header", tag_header),
     }
+}
+
+/// A header whose values go into the store and the log: none that carries a credential.
+fn tag_header(field: &Field<'_>) -> Result<HeaderName, Wrong> {
+    const CREDENTIALS: [&str; 5] = [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "x-api-key",
+        "api-key",
+    ];
+    let remedy = "write the name of a header of your own, like \"x-team\"";
+    let name = HeaderName::from_bytes(leaf::text(field)?.trim().as_bytes())
+        .map_err(|_| Wrong::new("this is no name of a header", remedy))?;
+    if CREDENTIALS.contains(&name.as_str()) {
+        return Err(Wrong::new(
+            "this header carries a credential, which must not be stored",
+            remedy,
+        ));
+    }
+    Ok(name)
 }
 
 fn count(field: &Field<'_>, least: u64, most: u64) -> Result<usize, Wrong> {

@@ -39,6 +39,9 @@ pub(super) const QUEUE: usize = 64;
 /// Larger limits of concurrency are slips of the finger.
 pub(super) const CONCURRENCY_MOST: u64 = 1_000_000;
 
+/// Each one is looked at with every answer.
+pub(super) const BUDGETS_MOST: usize = 64;
+
 pub(super) const ROLLOUT_NAME: &str = "default";
 pub(super) const WARM_UP_REQUESTS: u64 = 2_000;
 pub(super) const CONFIDENCE_PERCENT: f64 = 99.0;

@@ -160,7 +160,7 @@ fn every_further_key_of_the_example_does_something() {
         lines[index] = &line;
         assert_ne!(config(&lines.join("\n")), built_in, "{line}");
     }
-    assert_eq!(count, 16);
+    assert_eq!(count, 17);
 }
 
 #[test]
@@ -170,8 +170,9 @@ fn the_example_names_every_key() {
     for (table, keys) in TABLES {
         for key in keys {
             let named = EXAMPLE.lines().any(|line| {
-                let header = line.trim_matches(['[', ']']);
-                let is_table = line.starts_with('[') && header.split('.').any(|part| part == *key);
+                let table = line.trim_start_matches(['#', ' ']);
+                let header = table.trim_matches(['[', ']']);
+                let is_table = table.starts_with('[') && header.split('.').any(|part| part == *key);
                 is_table
                     || line.contains(&format!(" {key} = "))
                     || line.starts_with(&format!("{key} = "))
@@ -243,6 +244,47 @@ fn absent_keys_have_the_documented_defaults() {
 fn an_absent_replay_body_is_never_larger_than_max_body() {
     let text = format!("{MINIMAL}\n[proxy]\nmax-body = \"1MiB\"");
     assert_eq!(config(&text).proxy.replay_body_bytes, 1 << 20);
+}
+
+#[test]
+fn a_tag_header_is_a_header_that_carries_no_credential() {
+    let with = |name: &str| {
+        parse(
+            &format!("{MINIMAL}\n[proxy]\ntag-header = \"{name}\""),
+            &env,
+        )
+    };
+    let header = with("X-Team").unwrap().config.proxy.tag_header.unwrap();
+    assert_eq!(header.as_str(), "x-team");
+    for (name, problem) in [
+        ("Authorization", "carries a credential"),
+        ("x-api-key", "carries a credential"),
+        ("cookie", "carries a credential"),
+        ("x team", "no name of a header"),
+        ("", "an empty text"),
+    ] {
+        let faults = with(name).expect_err(name);
+        assert_eq!(faults.len(), 1, "{name}: {faults:?}");
+        assert!(faults[0].problem.contains(problem), "{name}: {faults:?}");
+    }
+}
+
+#[test]
+fn prices_of_caches_default_to_the_nearest_price() {
+    let prices = |lines: &str| {
+        let text = MINIMAL.replace(
+            "[arms.canary]",
+            &format!("[arms.canary]\nprices = {{ m = {{ input = 3, {lines} output = 9 }} }}"),
+        );
+        let price = config(&text).arms.canary.prices["m"];
+        (price.cached_input, price.cache_write, price.cache_write_1h)
+    };
+    assert_eq!(prices(""), (3.0, 3.0, 3.0));
+    assert_eq!(prices("cache-write = 4,"), (3.0, 4.0, 4.0));
+    assert_eq!(
+        prices("cached-input = 1, cache-write-1h = 6,"),
+        (1.0, 3.0, 6.0)
+    );
 }
 
 #[test]

@@ -4,10 +4,12 @@
 #![deny(clippy::disallowed_methods)]
 
 /// Every table and its keys: the whole grammar of the file. Free tables (`models`, `prices`) have no entry.
-pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
+pub(in crate::config) const TABLES: [(&str, &[&str]); 15] = [
     (
         "",
-        &["proxy", "admin", "store", "arms", "rollout", "alerts"],
+        &[
+            "proxy", "admin", "store", "arms", "rollout", "alerts", "budget",
+        ],
     ),
     (
         "proxy",
@@ -25,6 +27,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
             "max-connections",
             "drain",
             "learned-ids-ttl",
+            "tag-header",
         ],
     ),
     ("admin", &["listen", "token"]),
@@ -50,7 +53,13 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
     ),
     (
         "arms.*.prices.*",
-        &["input", "cached-input", "cache-write", "output"],
+        &[
+            "input",
+            "cached-input",
+            "cache-write",
+            "cache-write-1h",
+            "output",
+        ],
     ),
     (
         "rollout",
@@ -76,6 +85,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
     ("rollout.trip", &["cooldown", "max-per-day"]),
     ("alerts", &["webhooks"]),
     ("alerts.webhooks", &["url", "format"]),
+    ("budget", &["name", "usd-per-day", "arm", "model", "tag"]),
 ];
 
 /// The known keys of a table.
@@ -97,6 +107,7 @@ pub(super) fn unknown_key_remedy(name: &str, nearest: Option<&str>, known: &[&st
         Some(("rollout", _)) => {
             "it belongs directly under [[rollout]], above [rollout.guards]".to_owned()
         }
+        Some(("budget", _)) => "it belongs under [[budget]]".to_owned(),
         Some((table, _)) => format!("it belongs under [{table}]"),
         None => format!("known here: {}", known.join(", ")),
     }

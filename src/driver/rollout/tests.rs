@@ -99,6 +99,8 @@ impl Scene {
             upstream_request_id: None,
             key_hash: key,
             body_hash: body,
+            reported_cost_usd: None,
+            tag: None,
         };
         if role == Role::Live {
             let routing = Routing {

@@ -182,3 +182,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_plain_answer_may_state_its_cost() {
+    let usage = r#""usage":{"prompt_tokens":3,"completion_tokens":1,"cost":0.002}"#;
+    let text = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"#;
+    let paid = format!("{text}{usage}}}");
+    let facts = read_plain(Chat, 200, None, paid.as_bytes());
+    assert_eq!(
+        (facts.outcome, facts.reported_cost_usd),
+        (Outcome::Ok, Some(0.002))
+    );
+    let facts = read_plain(Chat, 402, None, paid.as_bytes());
+    assert_eq!(facts.reported_cost_usd, None);
+}

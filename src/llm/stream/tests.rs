@@ -60,6 +60,7 @@ const fn usage(input: u32, cached: u32, write: u32, output: u32) -> Option<Usage
         cached_input_tokens: cached,
         cache_write_tokens: write,
         output_tokens: output,
+        cache_write_1h_tokens: 0,
     })
 }
 
@@ -607,5 +608,24 @@ proptest! {
             prop_assert!(watch.scanner.held_bytes() <= 4 * sum + 64);
         }
         prop_assert!(Outcome::ALL.contains(&watch.finish(true)));
+    }
+}
+
+#[test]
+fn the_last_stated_cost_counts_in_every_dialect() {
+    let dialects = [
+        (Chat, "\"usage\":{\"prompt_tokens\":9,", CHAT),
+        (Messages, "\"usage\":{\"input_tokens\":0,", MESSAGES),
+        (Responses, "\"usage\":{\"input_tokens\":37,", RESPONSES),
+    ];
+    for (dialect, usage, text) in dialects {
+        assert!(text.contains(usage), "{text}");
+        let paid = text.replace(usage, &format!("{usage}\"cost\":0.0125,"));
+        for (text, expected) in [(text, None), (&paid, Some(0.0125))] {
+            let mut watch = StreamWatch::new(dialect);
+            watch.feed(text.as_bytes());
+            assert_eq!(watch.finish(true), Outcome::Ok);
+            assert_eq!(watch.reported_cost_usd(), expected, "{text}");
+        }
     }
 }

@@ -211,6 +211,7 @@ async fn status_and_decisions_have_the_fields_of_the_contract() {
             "config",
             "learned_ids",
             "rollouts",
+            "budgets",
         ],
     );
     has(&status["store"], &["kind", "healthy", "dropped_samples"]);
@@ -251,11 +252,21 @@ async fn status_and_decisions_have_the_fields_of_the_contract() {
                 "tokens",
                 "cost_usd",
                 "breaker",
+                "tpot_ms",
+                "tokens_per_s",
+                "cache_hit_share",
+                "unpriced",
+                "no_usage",
+                "reported_cost_usd",
             ],
         );
         has(&arm["latency_ms"], &["p50", "p90", "p99"]);
         has(&arm["ttft_ms"], &["p50", "p90", "p99"]);
-        has(&arm["tokens"], &["input", "output"]);
+        has(&arm["tpot_ms"], &["p50", "p90", "p99"]);
+        has(&arm["tokens_per_s"], &["p50", "p10", "p1"]);
+        has(&arm["tokens"], &["input", "output", "cached_input"]);
+        assert_eq!(arm["cache_hit_share"], 0.181_818, "2 of 11: {arm}");
+        assert_eq!(arm["unpriced"], arm["requests"], "none has a price");
         assert!(arm["latency_ms"]["p50"].is_f64() && arm["tokens"]["output"].as_u64() > Some(0));
         assert_eq!(arm["error_rate"], 0.0);
         assert!(
@@ -312,9 +323,9 @@ async fn status_and_decisions_have_the_fields_of_the_contract() {
     default RUNNING N to the canary stage 2/3 attempt N
     dwell: N N left
 
-    requests errors rate N masked p50 p99 ttft p50 ttft p99 cost
-    legacy N N N N N N N - - -
-    canary N N N N N N N - - -
+    requests errors rate N masked p50 p99 ttft p50 ttft p99 tok/s cached cost reported
+    legacy N N N N N N N - - N N - -
+    canary N N N N N N N - - N N - -
 
     guard verdict canary limit evidence needs
     error-rate healthy N N N of N -

@@ -174,8 +174,13 @@ impl Answer<'_> {
 
     fn chat_usage(&self) -> Value {
         let tokens = self.words.len();
-        json!({"prompt_tokens": 11, "completion_tokens": tokens, "total_tokens": 11 + tokens,
-            "prompt_tokens_details": {"cached_tokens": 2}})
+        let mut usage = json!({"prompt_tokens": 11, "completion_tokens": tokens,
+            "total_tokens": 11 + tokens, "prompt_tokens_details": {"cached_tokens": 2}});
+        if self.flaw == Some(Flaw::Cost) {
+            usage["cost"] = json!(0.25);
+            usage["cost_details"] = json!({"upstream_inference_cost": 99.0});
+        }
+        usage
     }
 
     fn messages_usage(&self, output_tokens: usize) -> Value {

@@ -54,6 +54,8 @@ pub(super) enum Fault {
     SoftError,
     /// `private-headers`: headers that are meant for the peer alone, see [`PRIVATE_HEADERS`].
     PrivateHeaders,
+    /// `cost-header`: a gateway's statement of costs in a header, 0.125 dollars.
+    CostHeader,
     /// `until-fin`: neither length nor chunks, FIN is the end.
     UntilFin,
     /// The stream itself is wrong, see [`Flaw`].
@@ -99,6 +101,8 @@ pub(super) enum Flaw {
     Empty,
     /// `no-usage`: usage is left out.
     NoUsage,
+    /// `cost`: usage states a cost of 0.25 dollars, in the dialects of chat and completions.
+    Cost,
 }
 
 /// `gzip`, `gzip-500`, `gzip-end-at-80`, `deflate`, `br-500`, ...: another answer, compressed whether asked
@@ -194,6 +198,7 @@ impl Fault {
             "html" => Self::Html,
             "soft-error" => Self::SoftError,
             "private-headers" => Self::PrivateHeaders,
+            "cost-header" => Self::CostHeader,
             "until-fin" => Self::UntilFin,
             "inband-error" => Self::Flaw(Flaw::InbandError),
             "early-error" => Self::Flaw(Flaw::EarlyError),
@@ -209,6 +214,7 @@ impl Fault {
             "comments" => Self::Flaw(Flaw::Comments),
             "empty" => Self::Flaw(Flaw::Empty),
             "no-usage" => Self::Flaw(Flaw::NoUsage),
+            "cost" => Self::Flaw(Flaw::Cost),
             _ => return Err(format!("no fault is called `{name}`")),
         })
     }
@@ -331,6 +337,12 @@ fn draft(fault: &Fault, api: Api, provider: &str, request: &Request) -> Draft {
             let mut draft = body::answer(api, provider, request, None);
             let headers = PRIVATE_HEADERS.map(|(name, value)| (name.to_owned(), value.to_owned()));
             draft.headers.extend(headers);
+            draft
+        }
+        Fault::CostHeader => {
+            let mut draft = body::answer(api, provider, request, None);
+            let name = "x-litellm-response-cost".to_owned();
+            draft.headers.push((name, "0.125".to_owned()));
             draft
         }
         fault => body::answer(api, provider, request, fault.flaw()),

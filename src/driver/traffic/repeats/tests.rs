@@ -27,6 +27,8 @@ fn sample(at_ms: i64, body: u64, arm: Arm, outcome: Outcome) -> Sample {
         upstream_request_id: None,
         key_hash: 0,
         body_hash: body,
+        reported_cost_usd: None,
+        tag: None,
     }
 }
 

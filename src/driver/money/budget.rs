@@ -1,0 +1,160 @@
+//! One budget on one day: how far it is spent, and when people are told.
+//!
+//! Each threshold is told once; who leaps over both at once hears of the higher.
+
+use serde::Serialize;
+
+use crate::arm::Arm;
+use crate::config::BudgetConfig;
+use crate::driver::status::rounded;
+use crate::store::{Spent, date_of};
+
+/// People are told at these shares, in percent.
+const THRESHOLDS: [u32; 2] = [100, 80];
+/// Sums of the same numbers in another order differ by less, relatively.
+const TOLERANCE: f64 = 1e-9;
+
+/// A budget in `status`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BudgetStatus {
+    /// Its name.
+    pub name: String,
+    /// The day in UTC, `2026-11-21`.
+    pub day: String,
+    /// The arm it covers; `null`: both.
+    pub arm: Option<Arm>,
+    /// The models it covers, a pattern; `null`: all.
+    pub model: Option<String>,
+    /// The tag it covers; `null`: all.
+    pub tag: Option<String>,
+    /// What a day may cost.
+    pub usd_per_day: f64,
+    /// What is spent today, as far as it is known; `null` if there were attempts and none of known cost.
+    pub spent_usd: Option<f64>,
+    /// `spent_usd / usd_per_day`.
+    pub share: Option<f64>,
+    /// Covered attempts of today that stated tokens, but whose cost is unknown.
+    pub unpriced: u64,
+    /// Covered attempts of today that were answered and stated no tokens.
+    pub no_usage: u64,
+}
+
+impl BudgetStatus {
+    pub(super) fn of(budget: &BudgetConfig, day: i64, spent: &Spent) -> Self {
+        let is_idle = spent.unpriced == 0 && spent.no_usage == 0;
+        let usd = spent.cost_usd.or(is_idle.then_some(0.0));
+        Self {
+            name: budget.name.clone(),
+            day: date_of(day),
+            arm: budget.arm,
+            model: budget.model.as_ref().map(|glob| glob.as_str().to_owned()),
+            tag: budget.tag.clone(),
+            usd_per_day: budget.usd_per_day,
+            spent_usd: usd.map(rounded),
+            share: usd.map(|usd| rounded(usd / budget.usd_per_day)),
+            unpriced: spent.unpriced,
+            no_usage: spent.no_usage,
+        }
+    }
+}
+
+/// What is known of a budget on one day.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Watch {
+    spent: Spent,
+    /// The threshold that was told last, in percent; 0 for none.
+    told: u32,
+}
+
+/// A threshold that was reached.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Reached {
+    pub(super) budget: String,
+    pub(super) percent: u32,
+    spent_usd: f64,
+    usd_per_day: f64,
+    day: String,
+    covers: String,
+    /// Covered attempts that are not in the sum.
+    unknown: u64,
+}
+
+impl Watch {
+    /// Adds to what is spent; tells the threshold that is reached with it.
+    pub(super) fn spend(
+        &mut self,
+        budget: &BudgetConfig,
+        day: i64,
+        spent: &Spent,
+    ) -> Option<Reached> {
+        self.spent.add(spent);
+        let usd = self.spent.cost_usd?;
+        let share = usd / budget.usd_per_day * (1.0 + TOLERANCE);
+        let percent = THRESHOLDS
+            .into_iter()
+            .find(|percent| share * 100.0 >= f64::from(*percent))?;
+        if percent <= self.told {
+            return None;
+        }
+        self.told = percent;
+        Some(Reached {
+            budget: budget.name.clone(),
+            percent,
+            spent_usd: rounded(usd),
+            usd_per_day: budget.usd_per_day,
+            day: date_of(day),
+            covers: covered(budget),
+            unknown: self.spent.unpriced + self.spent.no_usage,
+        })
+    }
+
+    pub(super) fn spent(&self) -> Spent {
+        self.spent
+    }
+}
+
+impl Reached {
+    /// One line of the log.
+    pub(super) fn tell(&self) {
+        macro_rules! tell {
+            ($tell:ident, $message:literal) => {
+                tracing::$tell!(
+                    alert = "budget",
+                    budget = self.budget,
+                    day = self.day,
+                    spent_usd = self.spent_usd,
+                    usd_per_day = self.usd_per_day,
+                    covers = self.covers,
+                    requests_of_unknown_cost = self.unknown,
+                    $message
+                )
+            };
+        }
+        if self.percent >= 100 {
+            tell!(error, "this day's budget is spent; traffic goes on");
+        } else {
+            tell!(warn, "80% of this day's budget is spent");
+        }
+    }
+}
+
+/// True if the budget counts what this arm, model and tag cost.
+pub(super) fn covers(budget: &BudgetConfig, arm: Arm, model: &str, tag: &str) -> bool {
+    budget.arm.is_none_or(|only| only == arm)
+        && budget.model.as_ref().is_none_or(|glob| glob.matches(model))
+        && budget.tag.as_deref().is_none_or(|only| only == tag)
+}
+
+/// What a budget covers, for people.
+fn covered(budget: &BudgetConfig) -> String {
+    let arm = budget.arm.map(|arm| format!("arm {arm}"));
+    let model = budget.model.as_ref();
+    let model = model.map(|glob| format!("model {}", glob.as_str()));
+    let tag = budget.tag.as_ref().map(|tag| format!("tag {tag}"));
+    let parts: Vec<String> = [arm, model, tag].into_iter().flatten().collect();
+    if parts.is_empty() {
+        "all traffic".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
