@@ -7,7 +7,8 @@
 //!    reaches the client.
 //! 5. `tries` asks `failover` whether the other arm, or the same one again, may give a better answer, and
 //!    pays for it from the worker's `budget`.
-//! 6. `answer` passes the answer on, chunk by chunk, metered; exactly one sample leaves per attempt.
+//! 6. `answer` passes the answer on, chunk by chunk, metered, and timed by `limits`; exactly one sample
+//!    leaves per attempt.
 //!
 //! Everything here runs on one thread per worker and shares nothing mutable with other threads. It must
 //! never wait for the store, the driver or an alert.
@@ -19,6 +20,7 @@ pub mod budget;
 mod client_io;
 pub mod failover;
 pub mod handle;
+pub mod limits;
 pub mod listener;
 pub mod plane;
 mod read;

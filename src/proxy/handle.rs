@@ -52,6 +52,8 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
         parts: &parts,
         dialect,
         streamed: false,
+        model: None,
+        max_tokens: None,
     };
     let Some(dialect) = dialect else {
         let upload = streamed_upload(Vec::new(), body, 0, &plane);
@@ -96,6 +98,8 @@ async fn eligible(call: &Call<'_>, dialect: Dialect, body: &Bytes) -> Response<A
     };
     let call = &Call {
         streamed: facts.stream,
+        model: facts.model.as_deref(),
+        max_tokens: facts.max_tokens,
         ..*call
     };
     let routed = &route(call, dialect, &facts, body);

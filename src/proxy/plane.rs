@@ -96,6 +96,8 @@ pub struct Worker {
     pub budget: RefCell<Budget>,
     /// Set once the daemon shuts down.
     pub draining: Cell<bool>,
+    /// Answers that are read on although their clients went away.
+    pub drains: Cell<usize>,
 }
 
 impl WorkerPlane {
@@ -183,6 +185,7 @@ impl Worker {
             rng: RefCell::new(rand::make_rng()),
             budget: RefCell::new(Budget::new(UnixMillis::now())),
             draining: Cell::new(false),
+            drains: Cell::new(0),
         }
     }
 

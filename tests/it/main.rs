@@ -7,11 +7,15 @@ mod client;
 #[cfg(test)]
 mod daemon;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod hardening;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod metering;
 #[cfg(test)]

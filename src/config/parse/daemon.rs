@@ -5,6 +5,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use http::Uri;
 
@@ -69,7 +70,22 @@ pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig 
         drain: reader
             .read(&section, "drain", leaf::duration)
             .unwrap_or(defaults::DRAIN),
+        drain_after_disconnect: reader
+            .read(&section, "drain-after-disconnect", drain_after_disconnect)
+            .unwrap_or_default(),
     }
+}
+
+/// Longer drains would pay for whole answers that nobody reads.
+fn drain_after_disconnect(field: &Field<'_>) -> Result<Duration, Wrong> {
+    let time = leaf::duration(field)?;
+    if time > defaults::DRAIN_AFTER_DISCONNECT_MOST {
+        return Err(Wrong::new(
+            "a drain of more than ten minutes",
+            "write at most \"10m\"",
+        ));
+    }
+    Ok(time)
 }
 
 fn count(field: &Field<'_>, least: u64, most: u64) -> Result<usize, Wrong> {

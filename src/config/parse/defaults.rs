@@ -20,6 +20,7 @@ pub(super) const MAX_CONNECTIONS: usize = 10_000;
 /// `workers = 0` takes as many threads as there are cores, up to this.
 pub(super) const MOST_WORKERS: usize = 4;
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
+pub(super) const DRAIN_AFTER_DISCONNECT_MOST: Duration = Duration::from_secs(600);
 
 pub(super) const STORE_PATH: &str = "cutover.db";
 pub(super) const RETENTION: Duration = Duration::from_secs(30 * 86_400);
@@ -28,6 +29,9 @@ pub(super) const CONNECT: Duration = Duration::from_secs(2);
 pub(super) const FIRST_BYTE_STREAM: Duration = Duration::from_secs(60);
 pub(super) const IDLE: Duration = Duration::from_secs(300);
 pub(super) const TOTAL_PLAIN: Duration = Duration::from_secs(600);
+
+/// Nothing is served as fast as this: more is a slip of the finger.
+pub(super) const TOKENS_PER_SECOND_MOST: u64 = 1_000_000;
 
 /// Requests that wait for an arm with `max-concurrency`.
 pub(super) const QUEUE: usize = 64;

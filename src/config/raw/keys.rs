@@ -3,8 +3,8 @@
 //! Pure.
 #![deny(clippy::disallowed_methods)]
 
-/// Every table and its keys: the whole grammar of the file. Free tables (`models`, `prices`) have no entry.
-pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
+/// Every table and its keys: the whole grammar of the file. Free tables (`models`, `prices`, `model-timeouts`) have no entry.
+pub(in crate::config) const TABLES: [(&str, &[&str]); 15] = [
     (
         "",
         &["proxy", "admin", "store", "arms", "rollout", "alerts"],
@@ -24,6 +24,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
             "workers",
             "max-connections",
             "drain",
+            "drain-after-disconnect",
         ],
     ),
     ("admin", &["listen", "token"]),
@@ -36,6 +37,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
             "api-key",
             "models",
             "timeouts",
+            "model-timeouts",
             "prices",
             "ca-file",
             "max-concurrency",
@@ -44,7 +46,17 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
     ),
     (
         "arms.*.timeouts",
-        &["connect", "first-byte", "idle", "total"],
+        &[
+            "connect",
+            "first-byte",
+            "idle",
+            "total",
+            "tokens-per-second",
+        ],
+    ),
+    (
+        "arms.*.model-timeouts.*",
+        &["first-byte", "idle", "total", "tokens-per-second"],
     ),
     (
         "arms.*.prices.*",
