@@ -147,6 +147,7 @@ impl Driver {
             now: UnixMillis::now(),
             store_healthy: self.health.borrow().healthy,
             breakers: self.shared.phases(),
+            rooms: self.shared.rooms(),
         }
     }
 
@@ -347,6 +348,7 @@ impl Driver {
             targets: self.targets.clone(),
             breakers: self.shared.breakers.clone(),
             limits: self.shared.limits.clone(),
+            headroom: self.shared.headroom.clone(),
             rollouts: self.rollouts.iter().map(Rollout::plane).collect(),
         }));
     }

@@ -11,6 +11,7 @@
 mod anthropic;
 mod echo;
 mod error;
+mod headroom;
 mod json;
 mod limits;
 mod openai;
@@ -24,6 +25,7 @@ mod usage;
 
 pub use echo::ModelEcho;
 pub use error::{classify_status, error_body, error_event, with_clients_own_key};
+pub use headroom::{Headroom, Left, read_headroom};
 pub use limits::{RETRY_AFTER_MS_MAX, clamp_retry_after, retry_after_ms};
 pub use plain::{PlainFacts, read_plain};
 pub use price::cost_usd;

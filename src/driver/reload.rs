@@ -45,6 +45,7 @@ impl Driver {
             targets: targets.clone(),
             breakers: PerArm::default(),
             limits: PerArm::default(),
+            headroom: PerArm::default(),
             rollouts: Vec::new(),
         };
         let mut driver = Self {

@@ -1,6 +1,8 @@
-//! What all workers share of the arms, as the driver sees it: breakers, and limits of concurrency.
+//! What all workers share of the arms, as the driver sees it: breakers, limits of concurrency, and gauges
+//! of the providers' rate limits.
 //!
-//! It makes them, hands them to the data plane, and reads the breakers. It must never open or close one.
+//! It makes them, hands them to the data plane, and reads breakers and gauges. It must never open or close
+//! a breaker.
 
 use std::sync::Arc;
 
@@ -9,13 +11,15 @@ use crate::clock::monotonic_ms;
 use crate::config::Config;
 use crate::proxy::plane::same_place;
 use crate::upstream::breaker::{Breaker, Phase};
+use crate::upstream::headroom::{Gauges, Rooms};
 use crate::upstream::limit::Limit;
 
-/// Breakers and limits of both arms.
+/// Breakers, limits and gauges of both arms.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) breakers: PerArm<Arc<Breaker>>,
     pub(super) limits: PerArm<Option<Arc<Limit>>>,
+    pub(super) headroom: PerArm<Arc<Gauges>>,
     /// What was last told of the breakers.
     told: PerArm<Phase>,
 }
@@ -31,6 +35,11 @@ impl Shared {
     /// How the breakers stand.
     pub(super) fn phases(&self) -> PerArm<Phase> {
         PerArm::from_fn(|arm| self.breakers.get(arm).phase(monotonic_ms()))
+    }
+
+    /// What is left of the rate limits.
+    pub(super) fn rooms(&self) -> PerArm<Rooms> {
+        PerArm::from_fn(|arm| self.headroom.get(arm).rooms(monotonic_ms()))
     }
 
     /// One line when an arm cannot be reached any more, one when it can again.
@@ -52,12 +61,18 @@ impl Shared {
         self.told = phases;
     }
 
-    /// An arm that moved begins with a closed breaker; workers keep their pools by the same rule. Limits that
-    /// did not change live on with their slots taken.
+    /// An arm that moved begins with a closed breaker; workers keep their pools by the same rule. One that
+    /// moved or has another key has other rate limits. Limits that did not change live on with their slots
+    /// taken.
     pub(super) fn renew(&mut self, old: &Config, next: &Config) {
         for arm in Arm::BOTH {
-            if !same_place(old.arms.get(arm), next.arms.get(arm)) {
+            let (old, next) = (old.arms.get(arm), next.arms.get(arm));
+            let moved = !same_place(old, next);
+            if moved {
                 *self.breakers.get_mut(arm) = Arc::default();
+            }
+            if moved || old.credential != next.credential {
+                *self.headroom.get_mut(arm) = Arc::default();
             }
         }
         self.limits = limits_of(next, &self.limits);

@@ -15,7 +15,7 @@ use super::answer::{Answer, Edit, LiveBody};
 use super::limits::Limits;
 use super::plane::{ArmPlane, Worker, WorkerPlane};
 use super::rewrite::strip_answer;
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, monotonic_ms};
 use crate::llm::{self, Dialect, ModelEcho};
 use crate::meter::{self, Meter, Ticket};
 use crate::outcome::Outcome;
@@ -120,6 +120,7 @@ pub async fn attempt(
     };
     let (mut head, incoming) = response.into_parts();
     meter.head(head.status.as_u16(), &head.headers);
+    note_headroom(call, plane, &head);
     let is_readable = !is_encoded(&head);
     if is_readable {
         choose_watch(&mut meter, call, &head);
@@ -233,6 +234,14 @@ fn build(
 /// LLM calls themselves, which change nothing but the bill.
 fn is_replay_safe(call: &Call<'_>) -> bool {
     call.dialect.is_some() || matches!(call.parts.method, Method::GET | Method::HEAD)
+}
+
+/// Shows the arm's gauges what the answer says of its rate limits.
+fn note_headroom(call: &Call<'_>, plane: &ArmPlane, head: &response::Parts) {
+    if call.dialect.is_some() {
+        let said = llm::read_headroom(&head.headers);
+        plane.headroom.note(said, monotonic_ms);
+    }
 }
 
 fn choose_watch(meter: &mut Meter, call: &Call<'_>, head: &response::Parts) {

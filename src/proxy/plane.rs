@@ -18,6 +18,7 @@ use crate::clock::UnixMillis;
 use crate::config::{ArmConfig, Config, RolloutConfig};
 use crate::recorder::SampleSink;
 use crate::upstream::breaker::Breaker;
+use crate::upstream::headroom::Gauges;
 use crate::upstream::limit::Limit;
 use crate::upstream::pool::Pool;
 use crate::upstream::target::Target;
@@ -36,6 +37,8 @@ pub struct Plane {
     pub breakers: PerArm<Arc<Breaker>>,
     /// How many requests may be under way at them; shared by all workers.
     pub limits: PerArm<Option<Arc<Limit>>>,
+    /// How much of their rate limits is left; shared by all workers.
+    pub headroom: PerArm<Arc<Gauges>>,
     /// One for each of `config.rollouts`, in the same order.
     pub rollouts: Vec<RolloutPlane>,
 }
@@ -69,6 +72,8 @@ pub struct ArmPlane {
     pub rewrite: ArmRewrite,
     /// How many requests may be under way, if that is limited; shared by all workers.
     pub limit: Option<Arc<Limit>>,
+    /// How much of its rate limits is left; shared by all workers.
+    pub headroom: Arc<Gauges>,
     /// Open connections; kept over reloads that leave the address alone.
     pub pool: Rc<Pool>,
 }
@@ -124,6 +129,7 @@ impl WorkerPlane {
             Ok::<_, String>(ArmPlane {
                 rewrite: ArmRewrite::new(config)?,
                 limit: plane.limits.get(which).clone(),
+                headroom: Arc::clone(plane.headroom.get(which)),
                 pool,
             })
         };

@@ -15,6 +15,8 @@ mod hardening;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod headroom;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod metering;

@@ -55,6 +55,8 @@ pub(super) enum Fault {
     Gzip,
     /// `private-headers`: headers that are meant for the peer alone, see [`PRIVATE_HEADERS`].
     PrivateHeaders,
+    /// `room-R-of-L`: a good answer that says that R of L requests are left, in OpenAI's headers.
+    Room { left: String, limit: String },
     /// `until-fin`: neither length nor chunks, FIN is the end.
     UntilFin,
     /// The stream itself is wrong, see [`Flaw`].
@@ -125,6 +127,13 @@ impl Fault {
         }
         if let Some(ms) = number_after("gap-") {
             return Ok(Self::Gap(ms as u64));
+        }
+        if let Some((left, limit)) = word
+            .strip_prefix("room-")
+            .and_then(|room| room.split_once("-of-"))
+        {
+            let (left, limit) = (left.to_owned(), limit.to_owned());
+            return Ok(Self::Room { left, limit });
         }
         let (status, detail) = word.split_once('-').unwrap_or((word, ""));
         if let Ok(status) = status.parse() {
@@ -267,6 +276,14 @@ fn draft(fault: &Fault, api: Api, provider: &str, request: &Request) -> Draft {
             let mut draft = body::answer(api, provider, request, None);
             let headers = PRIVATE_HEADERS.map(|(name, value)| (name.to_owned(), value.to_owned()));
             draft.headers.extend(headers);
+            draft
+        }
+        Fault::Room { left, limit } => {
+            let mut draft = body::answer(api, provider, request, None);
+            for (name, value) in [("remaining", left), ("limit", limit)] {
+                let name = format!("x-ratelimit-{name}-requests");
+                draft.headers.push((name, value.clone()));
+            }
             draft
         }
         fault => body::answer(api, provider, request, fault.flaw()),
