@@ -18,7 +18,10 @@ pub mod parse;
 mod raw;
 pub mod reload;
 pub mod scenario;
+mod timeouts;
 pub mod values;
+
+pub use timeouts::{ModelTimeouts, Timeouts};
 
 use values::{BaseUrl, Glob, Price, Secret};
 
@@ -68,6 +71,8 @@ pub struct ProxyConfig {
     pub learned_ids_ttl: Duration,
     /// The request header whose value names a feature or a team in the account of costs.
     pub tag_header: Option<http::HeaderName>,
+    /// How long the rest of an answer is read whose client went away, for its usage; zero: not at all.
+    pub drain_after_disconnect: Duration,
 }
 
 /// The admin API's listener.
@@ -112,6 +117,8 @@ pub struct ArmConfig {
     pub models: BTreeMap<String, String>,
     /// Limits in time.
     pub timeouts: Timeouts,
+    /// Other limits for some models; the most special pattern first.
+    pub model_timeouts: Vec<ModelTimeouts>,
     /// Model name of this arm -> price.
     pub prices: BTreeMap<String, Price>,
     /// Extra certificate authorities for `https://`, PEM.
@@ -120,6 +127,16 @@ pub struct ArmConfig {
     pub concurrency: Option<Concurrency>,
     /// Ask streams for their token counts where the client did not.
     pub include_usage: bool,
+}
+
+impl ArmConfig {
+    /// No attempt of this arm is silent for longer than this, whatever its model.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        let models = self.model_timeouts.iter().map(|entry| &entry.timeouts);
+        let all = models.chain([&self.timeouts]);
+        all.map(Timeouts::longest).max().unwrap_or_default()
+    }
 }
 
 /// A limit of requests under way at one arm, over all workers.
@@ -138,23 +155,6 @@ pub enum Credential {
     Client,
     /// This one, injected in the client's dialect; the client's own never leaves cutover.
     Key(Secret),
-}
-
-/// Time limits of one arm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Name resolution, TCP and TLS together.
-    pub connect: Duration,
-    /// To the first byte of a streamed answer's head.
-    pub first_byte_stream: Duration,
-    /// To the first byte of a plain answer's head, when the file sets `first-byte`.
-    pub first_byte_plain: Option<Duration>,
-    /// Between two chunks.
-    pub idle: Duration,
-    /// A whole streamed answer, when the file sets `total`.
-    pub total_stream: Option<Duration>,
-    /// A whole plain answer.
-    pub total_plain: Duration,
 }
 
 /// One rollout.

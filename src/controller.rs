@@ -18,6 +18,7 @@ pub mod effect;
 pub mod evidence;
 mod exact;
 pub mod guard;
+pub mod headroom;
 mod histogram;
 pub mod ledger;
 mod legacy;

@@ -15,10 +15,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::arm::{Arm, PerArm};
+use crate::arm::PerArm;
 use crate::clock::UnixMillis;
-use crate::config::Config;
 use crate::config::reload::Reloaded;
+use crate::config::{ArmConfig, Config};
 use crate::controller::step::{Action, Event};
 use crate::proxy::plane::Plane;
 use crate::recorder::{Batch, Samples};
@@ -149,6 +149,7 @@ impl Driver {
             now: UnixMillis::now(),
             store_healthy: self.health.borrow().healthy,
             breakers: self.shared.phases(),
+            rooms: self.shared.rooms(),
         }
     }
 
@@ -335,6 +336,7 @@ impl Driver {
             breakers: self.shared.breakers.clone(),
             limits: self.shared.limits.clone(),
             habits: self.shared.habits.clone(),
+            headroom: self.shared.headroom.clone(),
             rollouts: self.rollouts.iter().map(Rollout::plane).collect(),
             learned: Arc::clone(&self.shared.learned),
         }));
@@ -359,18 +361,7 @@ impl Driver {
 
 /// No attempt is silent for longer than this.
 fn longest_timeout_ms(config: &Config) -> i64 {
-    let of_arm = |arm| {
-        let limits = &config.arms.get(arm).timeouts;
-        let waits = [
-            Some(limits.first_byte_stream),
-            limits.first_byte_plain,
-            Some(limits.idle),
-            limits.total_stream,
-            Some(limits.total_plain),
-        ];
-        let longest = waits.into_iter().flatten().max().unwrap_or_default();
-        limits.connect.saturating_add(longest)
-    };
-    let longest = of_arm(Arm::Legacy).max(of_arm(Arm::Canary));
-    i64::try_from(longest.as_millis()).unwrap_or(i64::MAX)
+    let arms = [&config.arms.legacy, &config.arms.canary];
+    let longest = arms.map(ArmConfig::longest_wait).into_iter().max();
+    i64::try_from(longest.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }

@@ -13,6 +13,7 @@
 mod anthropic;
 mod echo;
 mod error;
+mod headroom;
 mod json;
 mod learn;
 mod limits;
@@ -29,6 +30,7 @@ mod usage_strip;
 
 pub use echo::ModelEcho;
 pub use error::{classify_status, error_body, error_event, with_clients_own_key};
+pub use headroom::{Headroom, Left, read_headroom};
 pub use learn::ids_of_answer;
 pub use limits::{RETRY_AFTER_MS_MAX, clamp_retry_after, retry_after_ms};
 pub use plain::{PlainFacts, read_plain};

@@ -1,7 +1,7 @@
 //! The meter of one attempt: it watches the answer go by and leaves exactly one sample, on every way out.
 //!
 //! It copies no body that it need not read, and knows the dialect only through `llm`. If it is dropped
-//! before the attempt ended, the client went away.
+//! before the attempt ended, the client went away; what is read on after that only adds usage.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -41,6 +41,8 @@ pub struct Meter {
     ticket: Option<Ticket>,
     /// The canary's only: what learns which state its answers give out.
     learner: Option<Rc<Learner>>,
+    /// When the client went away, if the answer is read on without it: its latency in microseconds.
+    left_us: Option<u64>,
 }
 
 /// Leave to dial an arm: what its breaker wants to know in return.
@@ -94,12 +96,38 @@ impl Meter {
             slot: None,
             ticket,
             learner: None,
+            left_us: None,
         }
     }
 
     /// The answer is the canary's: what state it gives out is learned as it goes by.
     pub fn learn_into(&mut self, learner: &Rc<Learner>) {
         self.learner = Some(Rc::clone(learner));
+    }
+
+    /// The client goes away now. `Some`: a meter for the rest of the answer, which books the attempt as
+    /// `client-gone` with the time until now, and with the usage that is still to come; this one is spent.
+    /// `None`: nothing would be learned from the rest, or cutover itself is on its way out.
+    pub fn read_on(&mut self) -> Option<Self> {
+        let tells_usage = match &self.watch {
+            Watch::Blind(_) => false,
+            Watch::Stream(_) => true,
+            Watch::Whole(whole) => !whole.is_error,
+        };
+        if self.reported || self.worker.draining.get() || !tells_usage {
+            return None;
+        }
+        let mut spent = Self::start(&self.worker, self.sample.clone(), false, None);
+        spent.reported = true;
+        let mut rest = std::mem::replace(self, spent);
+        rest.left_us = Some(micros_since(rest.sent_at));
+        Some(rest)
+    }
+
+    /// Who serves the request.
+    #[must_use]
+    pub const fn worker(&self) -> &Rc<Worker> {
+        &self.worker
     }
 
     /// Holds a place under the arm's limit until the attempt ends.
@@ -185,7 +213,9 @@ impl Meter {
                 if let Some(learner) = &self.learner {
                     learner.learn(&stream.take_ids(), &self.worker.samples);
                 }
-                if self.sample.ttft_us.is_none() && stream.has_content() {
+                // What nobody waited for is no time to a first token.
+                let is_awaited = self.left_us.is_none();
+                if is_awaited && self.sample.ttft_us.is_none() && stream.has_content() {
                     self.sample.ttft_us = Some(micros_since(self.sent_at));
                     if let Some(ticket) = self.ticket.take() {
                         ticket.pool.breaker().alive();
@@ -265,7 +295,10 @@ impl Meter {
                 let (status, body) = (self.sample.status, whole.body());
                 let facts = whole.judge(&body, status, self.key_injected);
                 if let Some(learner) = self.learner.as_ref().filter(|_| !whole.is_error) {
-                    learner.learn(&llm::ids_of_answer(whole.dialect, &body), &self.worker.samples);
+                    learner.learn(
+                        &llm::ids_of_answer(whole.dialect, &body),
+                        &self.worker.samples,
+                    );
                 }
                 self.sample.usage = facts.usage;
                 // What the body says is nearer to the bill than a header of something in front of it.
@@ -342,10 +375,16 @@ impl Meter {
         }
         self.reported = true;
         self.slot = None;
+        let (outcome, latency_us) = match self.left_us {
+            Some(left_us) => (Outcome::ClientGone, left_us),
+            None => (outcome, micros_since(self.sent_at)),
+        };
         self.tell_breaker(outcome);
         let sample = Sample {
             outcome,
-            latency_us: micros_since(self.sent_at),
+            latency_us,
+            // Whatever the rest was, the client did not get it.
+            complete: self.sample.complete && self.left_us.is_none(),
             model: self.sample.model.take(),
             upstream_request_id: self.sample.upstream_request_id.take(),
             tag: self.sample.tag.take(),

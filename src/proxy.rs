@@ -8,7 +8,7 @@
 //! 5. `tries` asks `failover` whether the other arm, or the same one again, may give a better answer, and
 //!    pays for it from the worker's `budget`.
 //! 6. `answer` passes the answer on, chunk by chunk, decoded by `inflate` if the arm compressed it, metered,
-//!    and edited by `edit`; exactly one sample leaves per attempt.
+//!    edited by `edit`, and timed by `limits`; exactly one sample leaves per attempt.
 //!
 //! `include_usage` asks a stream's arm for its token counts where the client did not.
 //!
@@ -26,6 +26,7 @@ pub mod handle;
 mod include_usage;
 pub mod inflate;
 pub mod learner;
+pub mod limits;
 pub mod listener;
 pub mod plane;
 mod read;

@@ -1,13 +1,15 @@
 //! The upstream side: where an arm is, how to connect to it, and which connections are open.
 //!
 //! One [`pool::Pool`] per worker and arm. Threads share the immutable [`target::Target`], the one word of
-//! the [`breaker::Breaker`], what was learned of an arm ([`habits::Habits`]), and the [`limit::Limit`] of
-//! an arm that has one. It may open sockets and resolve names. It must never decide which arm a request goes to, and no request ever waits for another
+//! the [`breaker::Breaker`], what was learned of an arm ([`habits::Habits`]), the [`headroom::Gauges`], and
+//! the [`limit::Limit`] of an arm that has one. It may open sockets and resolve names. It must never decide
+//! which arm a request goes to, and no request ever waits for another
 //! request's connection.
 
 pub mod body;
 pub mod breaker;
 pub mod habits;
+pub mod headroom;
 pub mod limit;
 pub mod pool;
 pub mod target;

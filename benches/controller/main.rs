@@ -14,6 +14,7 @@ use cutover::clock::UnixMillis;
 use cutover::config::parse::default_policy;
 use cutover::config::scenario;
 use cutover::controller::evidence::Cell;
+use cutover::controller::headroom::Headroom;
 use cutover::controller::policy::Policy;
 use cutover::controller::split::Assigned;
 use cutover::controller::{Effect, Event, Input, State, step};
@@ -114,6 +115,7 @@ fn look(policy: &Policy, state: State, closed: &[Cell], now: UnixMillis) -> Stat
         requests_per_s: 320.0,
         assigned: Assigned::default(),
         overdue: PerArm::default(),
+        headroom: Headroom::default(),
     };
     let mut stepped = step(policy, state, &input(closed, None), now);
     for effect in std::mem::take(&mut stepped.effects) {

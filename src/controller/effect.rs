@@ -217,7 +217,7 @@ pub enum Effect {
     /// Tell people.
     Alert {
         /// Which transition it is about: `trip`, `roll-back`, `complete`, `credentials`, `clock`, `evidence`,
-        /// `low-traffic`.
+        /// `low-traffic`, `headroom`.
         kind: &'static str,
         /// One sentence.
         text: String,

@@ -97,7 +97,7 @@ impl Wait {
     pub(super) const fn blocks(self) -> bool {
         match self {
             Self::Evidence | Self::Harm | Self::CommonCause | Self::Split => true,
-            Self::Approval | Self::NotConverging => false,
+            Self::Approval | Self::NotConverging | Self::Headroom => false,
         }
     }
 }
@@ -118,6 +118,8 @@ pub enum Wait {
     CommonCause,
     /// The measured split does not match the weight.
     Split,
+    /// The canary's rate limits do not carry the next stage.
+    Headroom,
 }
 
 /// Where a raise leads.

@@ -98,7 +98,7 @@ impl Turn<'_> {
             Phase::Running | Phase::Complete | Phase::Retreated(_)
         );
         match self.state.wait {
-            None | Some(Wait::NotConverging | Wait::Approval)
+            None | Some(Wait::NotConverging | Wait::Approval | Wait::Headroom)
                 if split && Arm::BOTH.iter().all(|&arm| recent.is_failing(arm, limit)) =>
             {
                 let reason = format!(

@@ -177,8 +177,8 @@ impl Turn<'_> {
         };
         if gated {
             self.ask_for_approval(why);
-        } else if may && let Some(raise) = self.raise_to_stage(DecisionKind::Promote, next) {
-            self.propose(raise, why);
+        } else if may {
+            self.promote(next, why, input);
         }
     }
 

@@ -155,7 +155,7 @@ impl Turn<'_> {
         );
         let waits_less = matches!(
             self.state.wait,
-            None | Some(Wait::NotConverging | Wait::Approval)
+            None | Some(Wait::NotConverging | Wait::Approval | Wait::Headroom)
         );
         let Some(alarm) = self.state.split.alarm().filter(|_| running && waits_less) else {
             return;

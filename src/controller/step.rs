@@ -14,6 +14,7 @@ use crate::arm::{PerArm, Weight};
 use crate::clock::{UnixMillis, for_people};
 use crate::controller::effect::{By, Decision, DecisionEvidence, DecisionKind, Effect};
 use crate::controller::evidence::Cell;
+use crate::controller::headroom::Headroom;
 use crate::controller::phase::{Proposal, Raise};
 use crate::controller::policy::{GuardKind, Policy};
 use crate::controller::split::Assigned;
@@ -42,6 +43,8 @@ pub struct Input<'a> {
     pub assigned: Assigned,
     /// Live first attempts that have been under way for longer than [`State::overdue_after_ms`].
     pub overdue: PerArm<u64>,
+    /// How much of its rate limits the canary has used.
+    pub headroom: Headroom,
 }
 
 /// Something that happened since the last look.
@@ -138,6 +141,9 @@ pub fn step(policy: &Policy, state: State, input: &Input<'_>, now: UnixMillis) -
     }
     if turn.effects.is_empty() {
         turn.go_on(&harm, input);
+    }
+    if turn.effects.is_empty() {
+        turn.judge_headroom(input, rolled);
     }
     turn.announce(input);
     turn.end()

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::arm::Weight;
 use crate::clock::{UnixMillis, for_people};
+use crate::controller::headroom;
 use crate::controller::phase::{Phase, Wait};
 use crate::controller::policy::{GuardKind, Policy};
 use crate::controller::proof::{self, Standing};
@@ -120,7 +121,7 @@ fn reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) ->
         );
     }
     if let Some(wait) = state.wait {
-        return wait_words(wait).to_owned();
+        return wait_words(wait, || headroom::reason(policy, state, input.headroom));
     }
     match &state.phase {
         Phase::WarmingUp => format!(
@@ -168,8 +169,9 @@ fn reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) ->
     }
 }
 
-const fn wait_words(wait: Wait) -> &'static str {
-    match wait {
+fn wait_words(wait: Wait, headroom: impl FnOnce() -> String) -> String {
+    let words = match wait {
+        Wait::Headroom => return headroom(),
         Wait::Approval => "all is proven; waits for approval: `cutover promote`",
         Wait::NotConverging => "will not converge: canary is at its margin",
         Wait::Evidence => "a ledger held no number; look into it, then `cutover resume`",
@@ -180,7 +182,8 @@ const fn wait_words(wait: Wait) -> &'static str {
         Wait::Split => {
             "the measured split does not match the weight; look into it, then `cutover resume`"
         }
-    }
+    };
+    words.to_owned()
 }
 
 fn running_reason(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) -> String {

@@ -48,6 +48,7 @@ impl Driver {
             breakers: PerArm::default(),
             limits: PerArm::default(),
             habits: PerArm::default(),
+            headroom: PerArm::default(),
             rollouts: Vec::new(),
             learned: Arc::clone(&shared.learned),
         };

@@ -81,8 +81,13 @@ impl Stored {
 pub(super) fn routes_of(config: &Config) -> String {
     let arms = &config.arms;
     format!(
-        "{:?} {:?} {:?} {:?}",
-        arms.legacy.models, arms.legacy.timeouts, arms.canary.models, arms.canary.timeouts
+        "{:?} {:?} {:?} {:?} {:?} {:?}",
+        arms.legacy.models,
+        arms.legacy.timeouts,
+        arms.legacy.model_timeouts,
+        arms.canary.models,
+        arms.canary.timeouts,
+        arms.canary.model_timeouts,
     )
 }
 

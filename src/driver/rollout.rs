@@ -14,6 +14,7 @@ use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::controller::effect::{Decision, Effect};
 use crate::controller::evidence::{Cell, Collector};
+use crate::controller::headroom::{Headroom, Used};
 use crate::controller::split::Assigned;
 use crate::controller::step::{Event, Input, step};
 use crate::controller::view::{View, view};
@@ -22,6 +23,7 @@ use crate::proxy::plane::RolloutPlane;
 use crate::sample::{Role, Routing, Sample};
 use crate::store::{CellRow, DecisionRow, RolloutKey, RolloutRow};
 use crate::upstream::breaker::Phase;
+use crate::upstream::headroom::{Room, Rooms};
 use crate::weights::{self, Publisher, Reader};
 
 /// Refusals of the injected key in a row that mean that the account is the cause.
@@ -36,12 +38,27 @@ pub(super) struct Surroundings {
     pub(super) now: UnixMillis,
     pub(super) store_healthy: bool,
     pub(super) breakers: PerArm<Phase>,
+    pub(super) rooms: PerArm<Rooms>,
 }
 
 impl Surroundings {
     /// Nothing says that legacy can be reached.
     fn legacy_breaker_open(self) -> bool {
         self.breakers.legacy != Phase::Closed
+    }
+
+    /// What the controller needs to know of the canary's rate limits.
+    fn headroom(self) -> Headroom {
+        let used = |room: Option<Room>| {
+            room.map(|room| Used {
+                limit: room.limit,
+                share: 1.0 - room.lowest_share,
+            })
+        };
+        Headroom {
+            requests: used(self.rooms.canary.requests),
+            tokens: used(self.rooms.canary.tokens),
+        }
     }
 }
 
@@ -215,6 +232,7 @@ impl Rollout {
             requests_per_s: self.pace.per_s(around.now),
             assigned: std::mem::take(&mut self.traffic.assigned),
             overdue: self.overdue(around.now),
+            headroom: around.headroom(),
         };
         // A copy of some kilobytes a second, so that a panic in the core would leave the state whole.
         let stepped = step(
@@ -287,6 +305,7 @@ impl Rollout {
             requests_per_s: self.pace.per_s(around.now),
             assigned: Assigned::default(),
             overdue: self.overdue(around.now),
+            headroom: around.headroom(),
         };
         view(&self.stored.policy, &self.stored.state, &input, around.now)
     }

@@ -1,7 +1,8 @@
-//! What all workers share of the arms, as the driver sees it: breakers, limits of concurrency, and what was
-//! learned of an arm and of its ids.
+//! What all workers share of the arms, as the driver sees it: breakers, limits of concurrency, gauges of
+//! the providers' rate limits, and what was learned of an arm and of its ids.
 //!
-//! It makes them, hands them to the data plane, and reads the breakers. It must never open or close one.
+//! It makes them, hands them to the data plane, and reads breakers and gauges. It must never open or close
+//! a breaker.
 
 use std::sync::Arc;
 
@@ -14,17 +15,19 @@ use crate::llm;
 use crate::proxy::plane::same_place;
 use crate::upstream::breaker::{Breaker, Phase};
 use crate::upstream::habits::Habits;
+use crate::upstream::headroom::{Gauges, Rooms};
 use crate::upstream::limit::Limit;
 
 /// Ids are forgotten at the end of an hour.
 const SWEEP_EVERY_MS: i64 = 600_000;
 
-/// Breakers, limits and habits of both arms, and what lives on the canary.
+/// Breakers, limits, habits and gauges of both arms, and what lives on the canary.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) breakers: PerArm<Arc<Breaker>>,
     pub(super) limits: PerArm<Option<Arc<Limit>>>,
     pub(super) habits: PerArm<Arc<Habits>>,
+    pub(super) headroom: PerArm<Arc<Gauges>>,
     pub(super) learned: Arc<LearnedIds>,
     /// What was last told of the breakers.
     told: PerArm<Phase>,
@@ -36,6 +39,7 @@ impl Shared {
         Self {
             breakers: PerArm::default(),
             habits: PerArm::default(),
+            headroom: PerArm::default(),
             limits: limits_of(config, &PerArm::default()),
             learned: Arc::new(LearnedIds::new(hash_of(&config.arms.canary.base_url))),
             told: PerArm::default(),
@@ -46,6 +50,11 @@ impl Shared {
     /// How the breakers stand.
     pub(super) fn phases(&self) -> PerArm<Phase> {
         PerArm::from_fn(|arm| self.breakers.get(arm).phase(monotonic_ms()))
+    }
+
+    /// What is left of the rate limits.
+    pub(super) fn rooms(&self) -> PerArm<Rooms> {
+        PerArm::from_fn(|arm| self.headroom.get(arm).rooms(monotonic_ms()))
     }
 
     /// One line when an arm cannot be reached any more, one when it can again.
@@ -76,17 +85,21 @@ impl Shared {
     }
 
     /// An arm that moved begins with a closed breaker; workers keep their pools by the same rule. Behind
-    /// another base URL nothing is known of its habits. Limits that did not change live on with their slots
-    /// taken. What was learned of one canary is nothing to another: answers of the old one that are still
-    /// under way are learned into the old table.
+    /// another base URL nothing is known of its habits. One that moved or has another key has other rate
+    /// limits. Limits that did not change live on with their slots taken. What was learned of one canary is
+    /// nothing to another: answers of the old one that are still under way are learned into the old table.
     pub(super) fn renew(&mut self, old: &Config, next: &Config) {
         for arm in Arm::BOTH {
             let (old, next) = (old.arms.get(arm), next.arms.get(arm));
-            if !same_place(old, next) {
+            let moved = !same_place(old, next);
+            if moved {
                 *self.breakers.get_mut(arm) = Arc::default();
             }
             if !old.base_url.leads_where(&next.base_url) {
                 *self.habits.get_mut(arm) = Arc::default();
+            }
+            if moved || old.credential != next.credential {
+                *self.headroom.get_mut(arm) = Arc::default();
             }
         }
         self.limits = limits_of(next, &self.limits);

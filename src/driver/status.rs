@@ -16,6 +16,7 @@ use crate::clock::UnixMillis;
 use crate::controller::verdict::GuardView;
 use crate::learned::LearnedIds;
 use crate::store::Health;
+use crate::upstream::headroom::{Room, Rooms};
 
 /// The whole answer.
 #[derive(Debug, Clone, Serialize)]
@@ -180,6 +181,28 @@ pub struct ArmStatus {
     pub no_usage: u64,
     /// Cost since the rollout id began, as the provider itself says; `null` if it says nothing.
     pub reported_cost_usd: Option<f64>,
+    /// What the arm's answers said of its rate limits; `null` if they said nothing in the last five minutes.
+    pub headroom: Option<HeadroomStatus>,
+}
+
+/// What is left of a provider's rate limits.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct HeadroomStatus {
+    /// Of the limit of requests; `null` if there is none.
+    pub requests: Option<RoomStatus>,
+    /// Of the limit of tokens that is nearest to its end; `null` if there is none.
+    pub tokens: Option<RoomStatus>,
+}
+
+/// What is left of one rate limit.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct RoomStatus {
+    /// The limit, in the provider's period.
+    pub limit: u32,
+    /// What was left of it by the latest answer.
+    pub remaining: u32,
+    /// The lowest share of it that was left in this and the last minute.
+    pub share: f64,
 }
 
 /// Tokens in and out.
@@ -263,6 +286,7 @@ fn rollout_of(rollout: &Rollout, around: Surroundings) -> RolloutStatus {
         arms: PerArm::from_fn(|arm| ArmStatus {
             under_way: rollout.traffic.under_way.count(arm),
             breaker: around.breakers.get(arm).as_str(),
+            headroom: headroom_of(*around.rooms.get(arm)),
             ..arm_of(&rollout.live, arm, around.now)
         }),
     }
@@ -308,7 +332,21 @@ fn arm_of(live: &Live, arm: Arm, now: UnixMillis) -> ArmStatus {
         unpriced: totals.unpriced,
         no_usage: totals.no_usage,
         reported_cost_usd: totals.reported_cost_usd.map(rounded),
+        headroom: None,
     }
+}
+
+fn headroom_of(rooms: Rooms) -> Option<HeadroomStatus> {
+    let room = |room: Room| RoomStatus {
+        limit: room.limit,
+        remaining: room.remaining,
+        share: rounded(room.lowest_share),
+    };
+    let status = HeadroomStatus {
+        requests: rooms.requests.map(room),
+        tokens: rooms.tokens.map(room),
+    };
+    (status.requests.is_some() || status.tokens.is_some()).then_some(status)
 }
 
 /// To a millionth: binary fractions are no information.

@@ -10,22 +10,23 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep};
 
 use super::edit::Edit;
 use super::inflate::{Corrupt, Inflate};
+use super::limits::{ArmClock, Limits};
 use crate::llm;
 use crate::meter::Meter;
 use crate::outcome::Outcome;
 use crate::upstream::pool::{Connection, Pool};
+
+mod drain;
 
 /// What cutover answers with.
 #[derive(Debug)]
@@ -41,30 +42,20 @@ pub enum Answer {
 pub struct LiveBody {
     /// Chunks that were metered already and wait to be passed on.
     held: VecDeque<Bytes>,
-    incoming: Incoming,
+    /// `None` once the rest is read by somebody else, see [`drain`].
+    incoming: Option<Incoming>,
     /// Goes back to the pool at the end of the body.
     connection: Option<Connection>,
     pool: Rc<Pool>,
     meter: Meter,
-    limits: BodyLimits,
+    clock: ArmClock,
     /// Set if more or less than the arm's bytes may be passed on.
     edit: Option<Edit>,
     /// What follows the arm's last chunk.
     last: Option<Bytes>,
-    last_chunk_at: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
     ended: Option<Outcome>,
     /// Set when the body breaks off, if somebody has to know.
     broken: Option<Rc<Cell<bool>>>,
-}
-
-/// Time limits of a body.
-#[derive(Debug, Clone, Copy)]
-pub struct BodyLimits {
-    /// Between two chunks.
-    pub idle: Duration,
-    /// When the whole answer must be there.
-    pub total_at: Option<Instant>,
 }
 
 /// Why an answer breaks off.
@@ -93,24 +84,22 @@ impl LiveBody {
         connection: Connection,
         pool: Rc<Pool>,
         meter: Meter,
-        limits: BodyLimits,
+        limits: Limits,
         edit: Option<Edit>,
     ) -> Self {
         let mut body = Self {
             held: VecDeque::new(),
-            incoming,
+            incoming: Some(incoming),
             connection: Some(connection),
             pool,
             meter,
-            limits,
+            clock: ArmClock::new(limits),
             edit,
             last: None,
-            last_chunk_at: Instant::now(),
-            timer: None,
             ended: None,
             broken: None,
         };
-        if body.incoming.is_end_stream() {
+        if body.is_read() {
             body.end();
         }
         body
@@ -178,10 +167,13 @@ impl LiveBody {
                 },
                 Err(Corrupt) => return Poll::Ready(Some(Err(self.garbled()))),
             }
-            let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+            let Some(incoming) = &mut self.incoming else {
+                return Poll::Ready(None);
+            };
+            let frame = match Pin::new(incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    let outcome = ready!(self.poll_limits(cx));
+                    let outcome = ready!(self.clock.poll(cx));
                     if outcome == Outcome::TimeoutIdle
                         && let Some(event) = self.truncation_event("fell silent")
                     {
@@ -204,14 +196,17 @@ impl LiveBody {
                     let Ok(chunk) = frame.into_data() else {
                         continue;
                     };
-                    self.last_chunk_at = Instant::now();
-                    if let Some(inflate) = self.inflate() {
+                    let is_too_late = self.clock.is_too_late();
+                    if let Some(inflate) = self.inflate().filter(|_| !is_too_late) {
                         inflate.feed(chunk);
                         continue;
                     }
                     let passed = self.pass(chunk);
-                    if self.incoming.is_end_stream() {
+                    if self.is_read() {
                         self.end();
+                    } else if is_too_late {
+                        let outcome = self.break_off(Outcome::TimeoutTotal);
+                        return Poll::Ready(Some(Err(outcome)));
                     }
                     if let Some(chunk) = passed {
                         return Poll::Ready(Some(Ok(chunk)));
@@ -248,26 +243,6 @@ impl LiveBody {
     fn garbled(&mut self) -> Outcome {
         let outcome = self.meter.broke(Outcome::SoftError);
         self.break_off(outcome)
-    }
-
-    /// Resolves with the outcome of the limit that has passed.
-    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        loop {
-            let idle_at = self.last_chunk_at + self.limits.idle;
-            let (at, outcome) = match self.limits.total_at {
-                Some(total_at) if total_at < idle_at => (total_at, Outcome::TimeoutTotal),
-                _ => (idle_at, Outcome::TimeoutIdle),
-            };
-            // One timer for the whole body: it is moved only when it fires, not at every chunk.
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-            ready!(timer.as_mut().poll(cx));
-            if Instant::now() >= at {
-                return Poll::Ready(outcome);
-            }
-            timer.as_mut().reset(at);
-        }
     }
 
     fn end(&mut self) {
@@ -310,8 +285,32 @@ impl LiveBody {
         outcome
     }
 
+    /// True if nothing more will come from the arm.
+    fn is_read(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    /// What the client gets next.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Outcome>>> {
+        self.clock.asked_for_more();
+        let next = match self.held.pop_front() {
+            Some(chunk) => Some(Ok(chunk)),
+            None => ready!(self.poll_chunk(cx)),
+        };
+        self.clock.handed_over();
+        Poll::Ready(next)
+    }
+
     fn is_over(&self) -> bool {
         self.held.is_empty() && self.last.is_none() && self.ended.is_some()
+    }
+}
+
+impl Drop for LiveBody {
+    fn drop(&mut self) {
+        if self.ended.is_none() && !self.clock.limits().after_disconnect.is_zero() {
+            drain::hand_over(self);
+        }
     }
 }
 
@@ -327,10 +326,7 @@ impl Body for Answer {
             Self::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Live(body) => {
-                if let Some(chunk) = body.held.pop_front() {
-                    return Poll::Ready(Some(Ok(Frame::data(chunk))));
-                }
-                let chunk = ready!(body.poll_chunk(cx));
+                let chunk = ready!(body.poll_next(cx));
                 Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data).map_err(BrokenOff)))
             }
         }
@@ -353,8 +349,8 @@ impl Body for Answer {
             Self::Live(body) if body.edit.is_some() => SizeHint::default(),
             Self::Live(body) => body
                 .incoming
-                .size_hint()
-                .exact()
+                .as_ref()
+                .and_then(|incoming| incoming.size_hint().exact())
                 .map_or_else(SizeHint::default, |rest| {
                     SizeHint::with_exact(rest + body.held_bytes() as u64)
                 }),

@@ -38,6 +38,8 @@ pub const fn arm_of(bucket: u16, weight: Weight) -> Arm {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -49,6 +51,33 @@ mod tests {
             let bucket = bucket(salt, key);
             let at = |bps| arm_of(bucket, Weight::from_bps(bps).unwrap());
             prop_assert!(!(at(low) == Arm::Canary && at(high) == Arm::Legacy));
+        }
+
+        #[test]
+        fn whatever_the_weights_were_a_key_is_where_the_present_one_puts_it(
+            salt: u64,
+            keys in prop::collection::vec(any::<u64>(), 1..60),
+            weights in prop::collection::vec(prop_oneof![Just(0), Just(10_000), 0u16..=10_000], 1..20),
+        ) {
+            let canary = |bps| -> BTreeSet<u64> {
+                let weight = Weight::from_bps(bps).unwrap();
+                let at = |key: &u64| arm_of(bucket(salt, *key), weight) == Arm::Canary;
+                keys.iter().copied().filter(at).collect()
+            };
+            let mut seen = BTreeMap::new();
+            let mut before = (0, canary(0));
+            prop_assert!(before.1.is_empty());
+            for bps in weights {
+                let now = canary(bps);
+                // Up only adds, down only removes, and a rollback removes all.
+                prop_assert!(bps < before.0 || now.is_superset(&before.1));
+                prop_assert!(bps > before.0 || now.is_subset(&before.1));
+                prop_assert!(bps > 0 || now.is_empty());
+                // Back at a weight, the same keys.
+                let first = seen.entry(bps).or_insert_with(|| now.clone());
+                prop_assert_eq!(&*first, &now);
+                before = (bps, now);
+            }
         }
     }
 

@@ -11,11 +11,11 @@ use http::{HeaderValue, Method, Request, Response, header, request, response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::answer::{Answer, BodyLimits, LiveBody};
+use super::answer::{Answer, LiveBody};
+use super::limits::Limits;
 use super::plane::{ArmPlane, Worker, WorkerPlane};
 use super::receive::{Asked, is_error, receive};
 use crate::arm::Arm;
-use crate::config::Timeouts;
 use crate::llm::Dialect;
 use crate::meter::{self, Meter, Ticket};
 use crate::outcome::Outcome;
@@ -41,6 +41,10 @@ pub struct Call<'a> {
     pub dialect: Option<Dialect>,
     /// It asked for a stream.
     pub streamed: bool,
+    /// The client's name for the model, if its body could be read.
+    pub model: Option<&'a str>,
+    /// The most tokens that the client takes, if it says so.
+    pub max_tokens: Option<u64>,
     /// What its answers are read as without being measured, because its path names state of the canary's.
     pub reads: Option<Reads>,
 }
@@ -103,7 +107,7 @@ pub async fn attempt(
     let (alias, asks_usage) = (upload.alias.take(), upload.asks_usage);
     let (started_at, arm) = (Instant::now(), sample.arm);
     let plane = call.plane.arms.get(arm);
-    let timeouts = &call.plane.config.arms.get(arm).timeouts;
+    let limits = Limits::of(call, arm, started_at);
     let ticket = Ticket {
         pool: Rc::clone(&plane.pool),
         is_probe,
@@ -122,7 +126,7 @@ pub async fn attempt(
             None => return over_limit(meter),
         }
     }
-    let sent = match send(call, plane, timeouts, &mut meter, upload).await {
+    let sent = match send(call, plane, &limits, &mut meter, upload).await {
         Ok(sent) => sent,
         Err(outcome) => {
             meter.fail(outcome);
@@ -131,10 +135,6 @@ pub async fn attempt(
                 answer: None,
             };
         }
-    };
-    let limits = BodyLimits {
-        idle: timeouts.idle,
-        total_at: total_limit(timeouts, call.streamed).map(|total| started_at + total),
     };
     let asked = Asked { alias, asks_usage };
     let (head, body, is_readable) = receive(call, arm, meter, sent, limits, &asked);
@@ -162,7 +162,7 @@ fn over_limit(mut meter: Meter) -> Tried {
 async fn send(
     call: &Call<'_>,
     plane: &ArmPlane,
-    timeouts: &Timeouts,
+    limits: &Limits,
     meter: &mut Meter,
     upload: Upload,
 ) -> Result<(Response<Incoming>, Connection), Outcome> {
@@ -176,12 +176,13 @@ async fn send(
     let mut request = build(call, plane, body, kept_body);
     let mut connection = match plane.pool.reuse(Instant::now()) {
         Some(connection) => connection,
-        None => open(plane, timeouts).await?,
+        None => open(plane, limits.connect).await?,
     };
     loop {
         meter.sent(connection.is_reused());
-        let (limit, timed_out) = head_limit(timeouts, call.streamed);
-        let answer = tokio::time::timeout(limit, connection.sender().try_send_request(request));
+        let (at, timed_out) = limits.head_by(Instant::now());
+        let answer = connection.sender().try_send_request(request);
+        let answer = tokio::time::timeout_at(at, answer);
         let mut error = match answer.await {
             Err(_) => return Err(timed_out),
             Ok(Ok(response)) => return Ok((response, connection)),
@@ -202,12 +203,12 @@ async fn send(
             }
             (None, _) => return Err(Outcome::Reset),
         };
-        connection = open(plane, timeouts).await?;
+        connection = open(plane, limits.connect).await?;
     }
 }
 
-async fn open(plane: &ArmPlane, timeouts: &Timeouts) -> Result<Connection, Outcome> {
-    plane.pool.open(timeouts.connect).await.map_err(|error| {
+async fn open(plane: &ArmPlane, limit: Duration) -> Result<Connection, Outcome> {
+    plane.pool.open(limit).await.map_err(|error| {
         tracing::debug!(outcome = %error.outcome, message = error.message, "no connection");
         error.outcome
     })
@@ -241,24 +242,6 @@ fn build(
 /// LLM calls themselves, which change nothing but the bill.
 fn is_replay_safe(call: &Call<'_>) -> bool {
     call.dialect.is_some() || matches!(call.parts.method, Method::GET | Method::HEAD)
-}
-
-fn head_limit(timeouts: &Timeouts, streamed: bool) -> (Duration, Outcome) {
-    if streamed {
-        return (timeouts.first_byte_stream, Outcome::TimeoutFirstByte);
-    }
-    match timeouts.first_byte_plain {
-        Some(limit) => (limit, Outcome::TimeoutFirstByte),
-        None => (timeouts.total_plain, Outcome::TimeoutTotal),
-    }
-}
-
-fn total_limit(timeouts: &Timeouts, streamed: bool) -> Option<Duration> {
-    if streamed {
-        timeouts.total_stream
-    } else {
-        Some(timeouts.total_plain)
-    }
 }
 
 /// Holds the answer back until it shows content, ends, or is too large or too slow to be held.

@@ -21,6 +21,17 @@ pub struct Edit {
 }
 
 impl Edit {
+    /// What of it the meter needs when nobody gets the answer any more.
+    pub(super) fn for_the_meter(self) -> Option<Self> {
+        let inflate = Some(self.inflate?);
+        Some(Self {
+            inflate,
+            truncation: None,
+            echo: None,
+            strip: None,
+        })
+    }
+
     /// What may pass now.
     pub(super) fn feed(&mut self, chunk: Bytes) -> Bytes {
         let chunk = match &mut self.echo {

@@ -55,6 +55,8 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
         dialect,
         streamed: false,
         reads: None,
+        model: None,
+        max_tokens: None,
     };
     let Some(dialect) = dialect else {
         let (arm, reads) = owner_of(&call);
@@ -117,6 +119,8 @@ async fn eligible(call: &Call<'_>, dialect: Dialect, body: &Bytes) -> Response<A
     };
     let call = &Call {
         streamed: facts.stream,
+        model: facts.model.as_deref(),
+        max_tokens: facts.max_tokens,
         ..*call
     };
     let routed = &route(call, dialect, &facts, body);

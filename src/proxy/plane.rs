@@ -22,6 +22,7 @@ use crate::learned::LearnedIds;
 use crate::recorder::SampleSink;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::habits::Habits;
+use crate::upstream::headroom::Gauges;
 use crate::upstream::limit::Limit;
 use crate::upstream::pool::Pool;
 use crate::upstream::target::Target;
@@ -42,6 +43,8 @@ pub struct Plane {
     pub limits: PerArm<Option<Arc<Limit>>>,
     /// What was learned of them; shared by all workers.
     pub habits: PerArm<Arc<Habits>>,
+    /// How much of their rate limits is left; shared by all workers.
+    pub headroom: PerArm<Arc<Gauges>>,
     /// One for each of `config.rollouts`, in the same order.
     pub rollouts: Vec<RolloutPlane>,
     /// What lives on the canary; shared by all workers. Another canary has another one.
@@ -81,6 +84,8 @@ pub struct ArmPlane {
     pub limit: Option<Arc<Limit>>,
     /// What was learned of it; shared by all workers.
     pub habits: Arc<Habits>,
+    /// How much of its rate limits is left; shared by all workers.
+    pub headroom: Arc<Gauges>,
     /// Open connections; kept over reloads that leave the address alone.
     pub pool: Rc<Pool>,
 }
@@ -108,6 +113,8 @@ pub struct Worker {
     pub budget: RefCell<Budget>,
     /// Set once the daemon shuts down.
     pub draining: Cell<bool>,
+    /// Answers that are read on although their clients went away.
+    pub drains: Cell<usize>,
 }
 
 impl WorkerPlane {
@@ -135,6 +142,7 @@ impl WorkerPlane {
                 rewrite: ArmRewrite::new(config)?,
                 limit: plane.limits.get(which).clone(),
                 habits: Arc::clone(plane.habits.get(which)),
+                headroom: Arc::clone(plane.headroom.get(which)),
                 pool,
             })
         };
@@ -198,6 +206,7 @@ impl Worker {
             rng: RefCell::new(rand::make_rng()),
             budget: RefCell::new(Budget::new(UnixMillis::now())),
             draining: Cell::new(false),
+            drains: Cell::new(0),
         }
     }
 

@@ -9,13 +9,14 @@ use std::rc::Rc;
 use http::{Response, Version, header, response};
 use hyper::body::Incoming;
 
-use super::answer::{BodyLimits, LiveBody};
+use super::answer::LiveBody;
 use super::attempt::{Call, Reads};
 use super::edit::Edit;
 use super::inflate::{Coding, Inflate};
+use super::limits::Limits;
 use super::rewrite::strip_answer;
 use crate::arm::Arm;
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, monotonic_ms};
 use crate::llm::{self, Dialect, ModelEcho, UsageStrip};
 use crate::meter::Meter;
 use crate::outcome::Outcome;
@@ -40,12 +41,16 @@ pub(super) fn receive(
     arm: Arm,
     mut meter: Meter,
     (response, connection): (Response<Incoming>, Connection),
-    limits: BodyLimits,
+    limits: Limits,
     asked: &Asked,
 ) -> (response::Parts, LiveBody, bool) {
     let plane = call.plane.arms.get(arm);
     let (mut head, incoming) = response.into_parts();
     meter.head(head.status.as_u16(), &head.headers);
+    if call.dialect.is_some() {
+        let said = llm::read_headroom(&head.headers);
+        plane.headroom.note(said, monotonic_ms);
+    }
     let coded = coded(call, &head);
     let is_readable = coded != Coded::Unreadable;
     if !is_readable && plane.habits.learn_unreadable_coding() {

@@ -121,11 +121,13 @@ fn sticky_key(
         Sticky::Auto => return auto(),
         Sticky::Header(name) => {
             let value = call.parts.headers.get(name);
+            let value = value.filter(|value| !value.is_empty());
             value.map(|value| llm::hash_key(value.as_bytes()))
         }
         Sticky::Body(field) => llm::sticky_field(body, field),
     };
-    if is_constant(named?) { auto() } else { named }
+    // What does not name it is told apart by what it says.
+    named.filter(|&key| !is_constant(key)).or_else(auto)
 }
 
 fn covers(rollout: &RolloutConfig, model: &str, path: &str) -> bool {

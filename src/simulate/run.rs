@@ -11,6 +11,7 @@ use super::traffic::{Brought, Traffic};
 use crate::arm::{PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::controller::evidence::{Cell, Collector};
+use crate::controller::headroom::Headroom;
 use crate::controller::split::Assigned;
 use crate::controller::{Decision, Effect, Event, Input, Phase, State, View, step, view};
 
@@ -145,6 +146,7 @@ impl Run<'_> {
                 strays: 0,
             },
             overdue: PerArm::default(),
+            headroom: Headroom::default(),
         }
     }
 

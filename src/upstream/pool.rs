@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::body::UploadBody;
@@ -59,6 +60,20 @@ pub struct Connection {
     sender: SendRequest<UploadBody>,
     opened_at: Instant,
     reused: bool,
+    /// The task that serves it.
+    task: AbortHandle,
+    /// An attempt owns it, and its answer was not read to the end yet.
+    busy: bool,
+}
+
+impl Drop for Connection {
+    /// Hangs up at once where an attempt was given up, or answered before it was sent. By itself hyper would first write what is left of the
+    /// request, and an upstream that does not read would keep it for ever.
+    fn drop(&mut self) {
+        if self.busy || !self.sender.is_ready() {
+            self.task.abort();
+        }
+    }
 }
 
 impl Connection {
@@ -123,6 +138,7 @@ impl Pool {
             } else if candidate.connection.sender.is_ready() {
                 let mut connection = idle.remove(place).connection;
                 connection.reused = true;
+                connection.busy = true;
                 return Some(connection);
             }
         }
@@ -154,7 +170,7 @@ impl Pool {
             outcome: Outcome::Connect,
             message: error.to_string(),
         })?;
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             // How it ended is told to the request that used it; an idle end is no news.
             drop(connection.await);
         });
@@ -162,6 +178,8 @@ impl Pool {
             sender,
             opened_at: Instant::now(),
             reused: false,
+            task: task.abort_handle(),
+            busy: true,
         })
     }
 
@@ -184,7 +202,8 @@ impl Pool {
     }
 
     /// Takes a connection back whose answer was read to its end.
-    pub fn put_back(&self, connection: Connection) {
+    pub fn put_back(&self, mut connection: Connection) {
+        connection.busy = false;
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE && !connection.sender.is_closed() {
             idle.push(Idle {

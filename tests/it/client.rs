@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// A test that waits longer than this waits in vain.
@@ -88,6 +88,20 @@ impl Client {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let stream = timeout(PATIENCE, TcpStream::connect(addr)).await??;
         stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+            framing: Framing::None,
+            head_only: false,
+        })
+    }
+
+    /// A client whose kernel takes in only a little before it reads.
+    pub(crate) async fn connect_narrow(port: u16) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(16 * 1024)?;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let stream = timeout(PATIENCE, socket.connect(addr)).await??;
         Ok(Self {
             stream,
             buffer: Vec::new(),

@@ -9,6 +9,8 @@ mod compressed;
 #[cfg(test)]
 mod daemon;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod fault_matrix;
@@ -17,7 +19,11 @@ mod hardening;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod headroom;
+#[cfg(test)]
 mod include_usage;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod metering;
 #[cfg(test)]

@@ -206,6 +206,43 @@ async fn a_configured_header_or_member_is_the_key() {
 }
 
 #[tokio::test]
+async fn a_request_without_the_configured_key_keeps_its_arm_by_what_it_says() {
+    for sticky in ["header:x-session", "body:session"] {
+        let lines = format!("sticky = \"{sticky}\"");
+        let rig = Rig::with(Setup {
+            rollouts: rollout("default", &lines),
+            ..Setup::default()
+        });
+        let rig = rig.await;
+        rig.set_weight("default", 50).await;
+        let mut client = rig.client().await;
+        for by_user in [true, false] {
+            let mut arms = BTreeSet::new();
+            for number in 0..24 {
+                let mut seen = BTreeSet::new();
+                // An empty header is none, as an empty member is.
+                for (header, model) in [("", "a"), ("", "b"), ("X-Session", "c")] {
+                    let mut body = ask(model, false);
+                    if by_user {
+                        body["user"] = json!(format!("user {number}"));
+                        body["messages"][0]["content"] = json!(model);
+                    } else {
+                        body["messages"][0]["content"] = json!(format!("question {number}"));
+                    }
+                    let headers = [(header, "")];
+                    let headers = if header.is_empty() { &[][..] } else { &headers };
+                    let answer = exchange(&mut client, CHAT, headers, &body).await;
+                    seen.insert(served_by(&answer).to_owned());
+                }
+                assert_eq!(seen.len(), 1, "{sticky}: {number}, by user: {by_user}");
+                arms.extend(seen);
+            }
+            assert_eq!(arms.len(), 2, "{sticky}, by user: {by_user}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn raising_the_weight_only_adds_keys_and_zero_removes_them_all() {
     let rig = Rig::at(0).await;
     let mut client = rig.client().await;

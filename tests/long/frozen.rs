@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use cutover::arm::{Arm, PerArm, Weight};
 use cutover::clock::UnixMillis;
 use cutover::controller::evidence::{Cell, Collector};
+use cutover::controller::headroom::Headroom;
 use cutover::controller::policy::Policy;
 use cutover::controller::split::Assigned;
 use cutover::controller::{Decision, DecisionKind, Effect, Event, Input, State, step};
@@ -155,6 +156,7 @@ fn input<'a>(
         requests_per_s: f64::from(PER_S),
         assigned: Assigned::default(),
         overdue,
+        headroom: Headroom::default(),
     }
 }
 

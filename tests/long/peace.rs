@@ -3,6 +3,7 @@
 use cutover::arm::{PerArm, Weight};
 use cutover::clock::UnixMillis;
 use cutover::controller::evidence::Cell;
+use cutover::controller::headroom::Headroom;
 use cutover::controller::split::Assigned;
 use cutover::controller::{DecisionKind, Input, State, step};
 use cutover::simulate::shipped;
@@ -261,6 +262,7 @@ fn a_day_of_legacy_tells_how_errors_cluster() {
                 requests_per_s: 5.0,
                 assigned: Assigned::default(),
                 overdue: PerArm::default(),
+                headroom: Headroom::default(),
             };
             state = step(&policy, state, &input, now).state;
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::values::Glob;
 use super::super::{
-    ArmConfig, BudgetConfig, Config, Credential, RequestRows, RolloutConfig, Sticky,
+    ArmConfig, BudgetConfig, Config, Credential, RequestRows, RolloutConfig, Sticky, Timeouts,
 };
 use crate::arm::Arm;
 use crate::controller::policy::{GuardSpec, OnHarm, Stage};
@@ -124,6 +124,8 @@ fn daemon(facts: &mut Facts, config: &Config) {
     if let Some(name) = &proxy.tag_header {
         facts.put("proxy.tag-header", name);
     }
+    let after_disconnect = time(proxy.drain_after_disconnect);
+    facts.put("proxy.drain-after-disconnect", after_disconnect);
     facts.put("admin.listen", config.admin.listen);
     if let Some(token) = &config.admin.token {
         facts.put_secret("admin.token", token.expose());
@@ -150,25 +152,13 @@ fn arm_facts(facts: &mut Facts, path: &str, arm: &ArmConfig) {
     for (from, to) in &arm.models {
         facts.put(format!("{path}.models.{from}"), to);
     }
-    let limits = &arm.timeouts;
-    facts.put(format!("{path}.timeouts.connect"), time(limits.connect));
-    let streams_and_plain = |stream: Option<Duration>, plain: Option<Duration>| {
-        if stream == plain {
-            stream.map_or("none".to_owned(), time)
-        } else {
-            let shown = |limit: Option<Duration>| limit.map_or("none".to_owned(), time);
-            format!("{} (streams), {} (plain)", shown(stream), shown(plain))
-        }
-    };
-    facts.put(
-        format!("{path}.timeouts.first-byte"),
-        streams_and_plain(Some(limits.first_byte_stream), limits.first_byte_plain),
-    );
-    facts.put(format!("{path}.timeouts.idle"), time(limits.idle));
-    facts.put(
-        format!("{path}.timeouts.total"),
-        streams_and_plain(limits.total_stream, Some(limits.total_plain)),
-    );
+    let timeouts = format!("{path}.timeouts");
+    facts.put(format!("{timeouts}.connect"), time(arm.timeouts.connect));
+    timeout_facts(facts, &timeouts, &arm.timeouts);
+    for entry in &arm.model_timeouts {
+        let path = format!("{path}.model-timeouts.{}", entry.models.as_str());
+        timeout_facts(facts, &path, &entry.timeouts);
+    }
     for (model, price) in &arm.prices {
         let shown = format!(
             "input {}, cached-input {}, cache-write {}, cache-write-1h {}, output {}",
@@ -183,6 +173,30 @@ fn arm_facts(facts: &mut Facts, path: &str, arm: &ArmConfig) {
     facts.put(format!("{path}.include-usage"), arm.include_usage);
     if let Some(ca_file) = &arm.ca_file {
         facts.put(format!("{path}.ca-file"), ca_file.display());
+    }
+}
+
+/// What an arm's limits and those of a model have in common.
+fn timeout_facts(facts: &mut Facts, path: &str, limits: &Timeouts) {
+    let streams_and_plain = |stream: Option<Duration>, plain: Option<Duration>| {
+        if stream == plain {
+            stream.map_or("none".to_owned(), time)
+        } else {
+            let shown = |limit: Option<Duration>| limit.map_or("none".to_owned(), time);
+            format!("{} (streams), {} (plain)", shown(stream), shown(plain))
+        }
+    };
+    facts.put(
+        format!("{path}.first-byte"),
+        streams_and_plain(Some(limits.first_byte_stream), limits.first_byte_plain),
+    );
+    facts.put(format!("{path}.idle"), time(limits.idle));
+    facts.put(
+        format!("{path}.total"),
+        streams_and_plain(limits.total_stream, Some(limits.total_plain)),
+    );
+    if let Some(speed) = limits.tokens_per_second {
+        facts.put(format!("{path}.tokens-per-second"), speed);
     }
 }
 

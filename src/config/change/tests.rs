@@ -48,6 +48,24 @@ fn an_edit_costs_as_much_evidence_as_it_invalidates() {
         ("\"n\"", "\"o\"", Reset::Ledgers, false),
         ("\"1s\"", "\"2s\"", Reset::Ledgers, false),
         (
+            "\"1s\"",
+            "\"1s\", tokens-per-second = 9",
+            Reset::Ledgers,
+            false,
+        ),
+        (
+            "timeouts",
+            "model-timeouts = { \"o*\" = { idle = \"1s\" } }\ntimeouts",
+            Reset::Ledgers,
+            false,
+        ),
+        (
+            "[store]",
+            "drain-after-disconnect = \"5s\"\n[store]",
+            Reset::None,
+            false,
+        ),
+        (
             "timeouts",
             "max-concurrency = 9\ntimeouts",
             Reset::None,
@@ -126,6 +144,18 @@ fn differences_are_told_with_both_values_and_without_secrets() {
             "\"1s\"",
             "\"1s\", total = \"5m\"",
             "arms.canary.timeouts.total: none (streams), 10m (plain) -> 5m",
+        ),
+        (
+            "\"1s\"",
+            "\"1s\", tokens-per-second = 9",
+            "arms.canary.timeouts.tokens-per-second: (none) -> 9",
+        ),
+        (
+            "timeouts",
+            "model-timeouts = { \"o*\" = { total = \"1s\" } }\ntimeouts",
+            "arms.canary.model-timeouts.o*.first-byte: (none) -> 1m (streams), none (plain)\n\
+             arms.canary.model-timeouts.o*.idle: (none) -> 5m\n\
+             arms.canary.model-timeouts.o*.total: (none) -> 1s",
         ),
         (
             "retreat",

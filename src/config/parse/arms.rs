@@ -4,14 +4,16 @@
 //! canary only when the file says so in words.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 
 use super::super::raw::{Field, Place, Reader, Section, Wrong};
-use super::super::values::{BaseUrl, Price};
-use super::super::{ArmConfig, Concurrency, Credential, Timeouts};
+use super::super::timeouts;
+use super::super::values::{BaseUrl, Glob, Price};
+use super::super::{ArmConfig, Concurrency, Credential, ModelTimeouts, Timeouts};
 use super::{defaults, leaf, secret};
 use crate::arm::{Arm, PerArm};
 
@@ -26,11 +28,13 @@ fn arm(reader: &mut Reader<'_>, arms: &Section<'_>, which: Arm) -> ArmConfig {
     let is_wrong = arms
         .get(which.as_str())
         .is_some_and(|field| !field.value.is_table());
+    let timeouts = arm_timeouts(reader, &section);
     let arm = ArmConfig {
         base_url: base_url(reader, &section, which),
         credential: credential(reader, &section, which),
         models: models(reader, &section),
-        timeouts: timeouts(reader, &section),
+        timeouts,
+        model_timeouts: model_timeouts(reader, &section, timeouts),
         prices: prices(reader, &section),
         ca_file: reader.read(&section, "ca-file", ca_file),
         concurrency: concurrency(reader, &section),
@@ -189,24 +193,79 @@ fn free_table<'d>(
     entries
 }
 
-fn timeouts(reader: &mut Reader<'_>, arm: &Section<'_>) -> Timeouts {
-    let section = reader.section(arm, "timeouts", "arms.*.timeouts");
-    let mut read = |key: &str| reader.read(&section, key, leaf::positive_duration);
-    let (first_byte, total) = (read("first-byte"), read("total"));
-    let timeouts = Timeouts {
-        connect: read("connect").unwrap_or(defaults::CONNECT),
-        first_byte_stream: first_byte.unwrap_or(defaults::FIRST_BYTE_STREAM),
-        first_byte_plain: first_byte,
-        idle: read("idle").unwrap_or(defaults::IDLE),
-        total_stream: total,
-        total_plain: total.unwrap_or(defaults::TOTAL_PLAIN),
-    };
-    if let (Some(first_byte), Some(total)) = (first_byte, total)
-        && first_byte > total
-    {
-        warn_order(reader, &section.place_of("first-byte"));
+/// Limits as one table of the file writes them.
+struct Written {
+    first_byte: Option<Duration>,
+    idle: Option<Duration>,
+    total: Option<Duration>,
+    tokens_per_second: Option<NonZeroU32>,
+}
+
+impl Written {
+    fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Self {
+        let mut time = |key: &str| reader.read(section, key, leaf::positive_duration);
+        let (first_byte, idle, total) = (time("first-byte"), time("idle"), time("total"));
+        if let (Some(first_byte), Some(total)) = (first_byte, total)
+            && first_byte > total
+        {
+            warn_order(reader, &section.place_of("first-byte"));
+        }
+        let speed = |field: &Field<'_>| leaf::whole(field, 1, defaults::TOKENS_PER_SECOND_MOST);
+        let speed = reader.read(section, "tokens-per-second", speed);
+        Self {
+            first_byte,
+            idle,
+            total,
+            tokens_per_second: speed
+                .and_then(|speed| u32::try_from(speed).ok())
+                .and_then(NonZeroU32::new),
+        }
     }
-    timeouts
+
+    /// What is not written stays as in `before`.
+    fn over(self, before: Timeouts) -> Timeouts {
+        Timeouts {
+            connect: before.connect,
+            first_byte_stream: self.first_byte.unwrap_or(before.first_byte_stream),
+            first_byte_plain: self.first_byte.or(before.first_byte_plain),
+            idle: self.idle.unwrap_or(before.idle),
+            total_stream: self.total.or(before.total_stream),
+            total_plain: self.total.unwrap_or(before.total_plain),
+            tokens_per_second: self.tokens_per_second.or(before.tokens_per_second),
+        }
+    }
+}
+
+fn arm_timeouts(reader: &mut Reader<'_>, arm: &Section<'_>) -> Timeouts {
+    let section = reader.section(arm, "timeouts", "arms.*.timeouts");
+    let connect = reader.read(&section, "connect", leaf::positive_duration);
+    Written::read(reader, &section).over(Timeouts {
+        connect: connect.unwrap_or(defaults::CONNECT),
+        first_byte_stream: defaults::FIRST_BYTE_STREAM,
+        first_byte_plain: None,
+        idle: defaults::IDLE,
+        total_stream: None,
+        total_plain: defaults::TOTAL_PLAIN,
+        tokens_per_second: None,
+    })
+}
+
+fn model_timeouts(
+    reader: &mut Reader<'_>,
+    arm: &Section<'_>,
+    of_arm: Timeouts,
+) -> Vec<ModelTimeouts> {
+    let what = "a table like { \"o3*\" = { first-byte = \"5m\", total = \"30m\" } }";
+    let mut models = Vec::new();
+    for (pattern, field) in free_table(reader, arm, "model-timeouts", what) {
+        let section = reader.open(&field, "arms.*.model-timeouts.*");
+        models.push(ModelTimeouts {
+            models: Glob::new(&pattern),
+            timeouts: Written::read(reader, &section).over(of_arm),
+        });
+    }
+    timeouts::sort(&mut models);
+    models
 }
 
 fn warn_order(reader: &mut Reader<'_>, place: &Place) {

@@ -5,6 +5,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use http::{HeaderName, Uri};
 
@@ -73,6 +74,9 @@ pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig 
             .read(&section, "learned-ids-ttl", leaf::positive_duration)
             .unwrap_or(defaults::LEARNED_IDS_TTL),
         tag_header: reader.read(&section, "tag-header", tag_header),
+        drain_after_disconnect: reader
+            .read(&section, "drain-after-disconnect", drain_after_disconnect)
+            .unwrap_or_default(),
     }
 }
 
@@ -95,6 +99,18 @@ fn tag_header(field: &Field<'_>) -> Result<HeaderName, Wrong> {
         ));
     }
     Ok(name)
+}
+
+/// Longer drains would pay for whole answers that nobody reads.
+fn drain_after_disconnect(field: &Field<'_>) -> Result<Duration, Wrong> {
+    let time = leaf::duration(field)?;
+    if time > defaults::DRAIN_AFTER_DISCONNECT_MOST {
+        return Err(Wrong::new(
+            "a drain of more than ten minutes",
+            "write at most \"10m\"",
+        ));
+    }
+    Ok(time)
 }
 
 fn count(field: &Field<'_>, least: u64, most: u64) -> Result<usize, Wrong> {

@@ -22,6 +22,7 @@ pub(super) const MOST_WORKERS: usize = 4;
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
 /// Providers keep responses for so long.
 pub(super) const LEARNED_IDS_TTL: Duration = Duration::from_secs(30 * 86_400);
+pub(super) const DRAIN_AFTER_DISCONNECT_MOST: Duration = Duration::from_secs(600);
 
 pub(super) const STORE_PATH: &str = "cutover.db";
 pub(super) const RETENTION: Duration = Duration::from_secs(30 * 86_400);
@@ -33,6 +34,8 @@ pub(super) const TOTAL_PLAIN: Duration = Duration::from_secs(600);
 
 /// Streams are asked for their token counts where the client did not.
 pub(super) const INCLUDE_USAGE: bool = true;
+/// Nothing is served as fast as this: more is a slip of the finger.
+pub(super) const TOKENS_PER_SECOND_MOST: u64 = 1_000_000;
 
 /// Requests that wait for an arm with `max-concurrency`.
 pub(super) const QUEUE: usize = 64;

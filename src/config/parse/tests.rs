@@ -60,7 +60,7 @@ fn check_expected(path: &Path, found: &str) {
 #[test]
 fn every_invalid_file_is_refused_with_all_of_its_faults() {
     let paths = fixtures("invalid");
-    assert_eq!(paths.len(), 11);
+    assert_eq!(paths.len(), 12);
     for path in paths {
         let text = fs::read_to_string(&path).unwrap();
         let faults = parse(&text, &env).expect_err(&path.display().to_string());
@@ -137,7 +137,7 @@ fn the_example_shows_the_built_in_defaults() {
     let built_in = config(MINIMAL);
     assert_eq!(config(EXAMPLE), built_in);
     let (text, count) = with_defaults_written_out();
-    assert_eq!(count, 42, "{text}");
+    assert_eq!(count, 43, "{text}");
     assert_eq!(config(&text), built_in);
 }
 
@@ -160,7 +160,7 @@ fn every_further_key_of_the_example_does_something() {
         lines[index] = &line;
         assert_ne!(config(&lines.join("\n")), built_in, "{line}");
     }
-    assert_eq!(count, 17);
+    assert_eq!(count, 21);
 }
 
 #[test]

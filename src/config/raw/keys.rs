@@ -3,8 +3,8 @@
 //! Pure.
 #![deny(clippy::disallowed_methods)]
 
-/// Every table and its keys: the whole grammar of the file. Free tables (`models`, `prices`) have no entry.
-pub(in crate::config) const TABLES: [(&str, &[&str]); 15] = [
+/// Every table and its keys: the whole grammar of the file. Free tables (`models`, `prices`, `model-timeouts`) have no entry.
+pub(in crate::config) const TABLES: [(&str, &[&str]); 16] = [
     (
         "",
         &[
@@ -28,6 +28,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 15] = [
             "drain",
             "learned-ids-ttl",
             "tag-header",
+            "drain-after-disconnect",
         ],
     ),
     ("admin", &["listen", "token"]),
@@ -40,6 +41,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 15] = [
             "api-key",
             "models",
             "timeouts",
+            "model-timeouts",
             "prices",
             "ca-file",
             "max-concurrency",
@@ -49,7 +51,17 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 15] = [
     ),
     (
         "arms.*.timeouts",
-        &["connect", "first-byte", "idle", "total"],
+        &[
+            "connect",
+            "first-byte",
+            "idle",
+            "total",
+            "tokens-per-second",
+        ],
+    ),
+    (
+        "arms.*.model-timeouts.*",
+        &["first-byte", "idle", "total", "tokens-per-second"],
     ),
     (
         "arms.*.prices.*",

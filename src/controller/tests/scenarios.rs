@@ -19,7 +19,7 @@ use crate::controller::{
     Action, By, Command, Decision, DecisionKind, Effect, Event, Reset, State, Step, adopt, stop,
 };
 
-const STORIES: usize = 30;
+const STORIES: usize = 32;
 
 /// A file.
 #[derive(Debug, Deserialize)]
@@ -79,6 +79,8 @@ struct At {
     overdue: Option<[u64; 2]>,
     /// Requests routed to the canary, to legacy, and to the wrong one of them between two looks.
     routed: Option<[u64; 3]>,
+    /// Requests per minute that the canary's account may send; 0: its answers do not say any more.
+    canary_limit: Option<u32>,
     /// A ledger of the stored state is no number.
     no_number: bool,
 }
@@ -237,6 +239,9 @@ impl Play {
                 legacy,
                 strays,
             };
+        }
+        if let Some(limit) = at.canary_limit {
+            world.canary_limit = Some(limit).filter(|limit| *limit > 0);
         }
         if at.restart {
             world.restart();
@@ -470,6 +475,7 @@ fn every_story_ends_as_it_says_whatever_restarts_and_together_they_tell_of_every
         "common-cause",
         "evidence",
         "harm",
+        "headroom",
         "not-converging",
         "split",
     ];

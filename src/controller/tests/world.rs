@@ -6,6 +6,7 @@ use rand::{RngExt, SeedableRng};
 use crate::arm::{Arm, PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::controller::evidence::Collector;
+use crate::controller::headroom::{Headroom, Used};
 use crate::controller::policy::{GuardKind, GuardSpec, Margin, OnHarm, Policy, Stage, TripPolicy};
 use crate::controller::split::Assigned;
 use crate::controller::{
@@ -122,6 +123,8 @@ pub(super) struct World {
     pub(super) refusal: Option<String>,
     pub(super) assigned: Assigned,
     pub(super) overdue: PerArm<u64>,
+    /// Requests per minute that the canary's account may send; `None`: its answers do not say.
+    pub(super) canary_limit: Option<u32>,
     pub(super) rng: StdRng,
     latencies: Vec<f64>,
 }
@@ -155,6 +158,7 @@ impl World {
             refusal: None,
             assigned: Assigned::default(),
             overdue: PerArm::default(),
+            canary_limit: None,
             rng,
             latencies,
         }
@@ -290,8 +294,8 @@ impl World {
     pub(super) fn raw_look(&mut self, event: Option<Event>) -> (Vec<Effect>, Option<String>) {
         self.collector.tick(self.now);
         let closed = self.collector.take_closed();
-        let state = self.state.take().unwrap();
         let input = self.input(&closed, event);
+        let state = self.state.clone().unwrap();
         let result = step(&self.policy, state, &input, self.now);
         let snapshot = result.state.snapshot();
         self.state = Some(result.state);
@@ -319,6 +323,25 @@ impl World {
             requests_per_s: self.rate_per_s,
             assigned: self.assigned,
             overdue: self.overdue,
+            headroom: self.headroom(),
+        }
+    }
+
+    /// What the canary's answers would say, if its requests came evenly.
+    fn headroom(&self) -> Headroom {
+        let per_min = self.rate_per_s
+            * 60.0
+            * self
+                .state
+                .as_ref()
+                .map_or(0.0, |state| state.weight().fraction());
+        let used = |limit| Used {
+            limit,
+            share: (per_min / f64::from(limit)).min(1.0),
+        };
+        Headroom {
+            requests: self.canary_limit.map(used),
+            tokens: None,
         }
     }
 

@@ -58,6 +58,7 @@ impl Scene {
         let around = Surroundings {
             now: self.now,
             store_healthy: true,
+            rooms: PerArm::default(),
             breakers: PerArm::default(),
         };
         let mut proposals = Vec::new();

@@ -56,6 +56,8 @@ pub(super) enum Fault {
     PrivateHeaders,
     /// `cost-header`: a gateway's statement of costs in a header, 0.125 dollars.
     CostHeader,
+    /// `room-R-of-L`: a good answer that says that R of L requests are left, in OpenAI's headers.
+    Room { left: String, limit: String },
     /// `until-fin`: neither length nor chunks, FIN is the end.
     UntilFin,
     /// The stream itself is wrong, see [`Flaw`].
@@ -184,6 +186,13 @@ impl Fault {
         }
         if let Some(mib) = number_after("huge-event-") {
             return Ok(Self::Flaw(Flaw::HugeEvent(mib)));
+        }
+        if let Some((left, limit)) = word
+            .strip_prefix("room-")
+            .and_then(|room| room.split_once("-of-"))
+        {
+            let (left, limit) = (left.to_owned(), limit.to_owned());
+            return Ok(Self::Room { left, limit });
         }
         let (status, detail) = word.split_once('-').unwrap_or((word, ""));
         if let Ok(status) = status.parse() {
@@ -343,6 +352,14 @@ fn draft(fault: &Fault, api: Api, provider: &str, request: &Request) -> Draft {
             let mut draft = body::answer(api, provider, request, None);
             let name = "x-litellm-response-cost".to_owned();
             draft.headers.push((name, "0.125".to_owned()));
+            draft
+        }
+        Fault::Room { left, limit } => {
+            let mut draft = body::answer(api, provider, request, None);
+            for (name, value) in [("remaining", left), ("limit", limit)] {
+                let name = format!("x-ratelimit-{name}-requests");
+                draft.headers.push((name, value.clone()));
+            }
             draft
         }
         fault => body::answer(api, provider, request, fault.flaw()),

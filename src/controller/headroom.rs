@@ -1,0 +1,205 @@
+//! Does the canary's rate limit carry the next stage? A promotion that it does not carry waits.
+//!
+//! Pure. The share of a limit that is used grows with the weight: what is used at `w` is taken times `w'/w`
+//! at `w'`. It holds promotions only; it never lowers a weight, and operators go past it. Not to know the
+//! limits holds nothing.
+#![deny(clippy::disallowed_methods)]
+
+use std::fmt;
+
+use crate::arm::Weight;
+use crate::controller::effect::DecisionKind;
+use crate::controller::phase::Wait;
+use crate::controller::policy::Policy;
+use crate::controller::state::State;
+use crate::controller::step::{Input, Turn, Why};
+use crate::controller::words;
+
+/// A promotion may take this much of a limit. The rest is for the swings of the traffic.
+const MOST: f64 = 0.9;
+/// Minutes without news that end a wait: a canary that speaks of no limits any more has none to wait for.
+const SILENT_MIN: u32 = 5;
+
+/// How much of its rate limits the canary has used lately; `None` where that is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Headroom {
+    /// Of the limit of requests.
+    pub requests: Option<Used>,
+    /// Of the limit of tokens.
+    pub tokens: Option<Used>,
+}
+
+/// How much of one limit is used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Used {
+    /// The limit, in the provider's period.
+    pub limit: u32,
+    /// The highest share of it that was used in the last minutes; a fraction.
+    pub share: f64,
+}
+
+impl Headroom {
+    const fn is_known(&self) -> bool {
+        self.requests.is_some() || self.tokens.is_some()
+    }
+
+    /// The limit that a raise would exceed, if one: the one that it would exceed most.
+    fn lacks(&self, from: Weight, to: Weight) -> Option<Tight> {
+        if from == Weight::ZERO {
+            return None;
+        }
+        let tight = |(what, used): (&'static str, Option<Used>)| {
+            let used = used?;
+            let projected = used.share * to.fraction() / from.fraction();
+            (projected > MOST).then_some(Tight {
+                what,
+                used,
+                from,
+                to,
+                projected,
+            })
+        };
+        let limits = [("request", self.requests), ("token", self.tokens)];
+        let tight = limits.into_iter().filter_map(tight);
+        tight.max_by(|a, b| a.projected.total_cmp(&b.projected))
+    }
+}
+
+/// A limit that does not carry a raise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Tight {
+    what: &'static str,
+    used: Used,
+    from: Weight,
+    to: Weight,
+    projected: f64,
+}
+
+impl fmt::Display for Tight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the canary's {} limit of {} is {} used at {}; {} would use {} (at most {})",
+            self.what,
+            self.used.limit,
+            words::percent(self.used.share),
+            self.from,
+            self.to,
+            words::percent(self.projected),
+            words::percent(MOST)
+        )
+    }
+}
+
+/// What the next stage lacks; `None` if nothing, or if there is no next stage.
+fn lacks(policy: &Policy, state: &State, headroom: Headroom) -> Option<Tight> {
+    let mut weights = policy.stages.iter().map(|stage| stage.weight);
+    let next = weights.find(|weight| *weight > state.weight)?;
+    headroom.lacks(state.weight(), next)
+}
+
+/// Why a rollout with [`Wait::Headroom`] still waits.
+pub(super) fn reason(policy: &Policy, state: &State, headroom: Headroom) -> String {
+    let why = match lacks(policy, state, headroom) {
+        Some(tight) => tight.to_string(),
+        None if headroom.is_known() => "the canary's rate limits carry the next stage".to_owned(),
+        None => "no word of the canary's rate limits yet".to_owned(),
+    };
+    format!("{why}; goes on when there is room, or with `cutover promote`")
+}
+
+impl Turn<'_> {
+    /// Promotes to a stage whose proof is there, unless the canary's limits do not carry it.
+    pub(super) fn promote(&mut self, stage: usize, why: Why, input: &Input<'_>) {
+        let waits = self.state.wait == Some(Wait::Headroom);
+        match lacks(self.policy, &self.state, input.headroom) {
+            Some(_) if waits => {}
+            Some(tight) => {
+                let reason = tight.to_string();
+                self.alert("headroom", reason.clone());
+                self.decide(DecisionKind::Hold, Why::controller(reason), |state| {
+                    state.wait = Some(Wait::Headroom);
+                    state.stuck_minutes = 0;
+                });
+            }
+            // After a restart nothing is known until the first answers, and the wait goes on.
+            None if waits && !input.headroom.is_known() => {}
+            None => {
+                if let Some(raise) = self.raise_to_stage(DecisionKind::Promote, stage) {
+                    self.propose(raise, why);
+                }
+            }
+        }
+    }
+
+    /// Ends a wait for room without a promotion, when there is room and the proof has gone meanwhile.
+    pub(super) fn judge_headroom(&mut self, input: &Input<'_>, minute_ended: bool) {
+        if self.state.wait != Some(Wait::Headroom) || self.state.outstanding.is_some() {
+            return;
+        }
+        let is_known = input.headroom.is_known();
+        let silent = &mut self.state.stuck_minutes;
+        *silent = match is_known {
+            true => 0,
+            false => (*silent + u32::from(minute_ended)).min(SILENT_MIN),
+        };
+        let reason = if is_known {
+            "the canary's rate limits carry the next stage again"
+        } else {
+            "the canary says nothing of its rate limits any more"
+        };
+        let is_silent = *silent >= SILENT_MIN;
+        let has_room = is_known && lacks(self.policy, &self.state, input.headroom).is_none();
+        if has_room || is_silent {
+            let why = Why::controller(reason.to_owned());
+            self.decide(DecisionKind::Resume, why, |state| {
+                state.wait = None;
+                state.stuck_minutes = 0;
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(percent: &str) -> Weight {
+        Weight::parse(percent).unwrap()
+    }
+
+    fn check(requests: Option<f64>, tokens: Option<f64>, from: &str, to: &str, expected: &str) {
+        let used = |limit| move |share| Used { limit, share };
+        let headroom = Headroom {
+            requests: requests.map(used(500)),
+            tokens: tokens.map(used(30_000)),
+        };
+        let lacks = headroom.lacks(weight(from), weight(to));
+        let said = lacks.map(|tight| tight.to_string()).unwrap_or_default();
+        assert_eq!(said, expected, "{headroom:?}");
+    }
+
+    #[test]
+    fn a_raise_is_carried_up_to_nine_tenths_of_each_limit() {
+        check(None, None, "25%", "50%", "");
+        check(Some(0.41), None, "25%", "50%", "");
+        check(Some(0.45), Some(0.2), "25%", "50%", "");
+        check(
+            Some(0.46),
+            Some(0.2),
+            "25%",
+            "50%",
+            "the canary's request limit of 500 is 46% used at 25%; 50% would use 92% (at most 90%)",
+        );
+        check(
+            Some(0.6),
+            Some(0.8),
+            "50%",
+            "75%",
+            "the canary's token limit of 30000 is 80% used at 50%; 75% would use 120% (at most 90%)",
+        );
+        check(Some(0.0), Some(0.0), "1%", "100%", "");
+        // At 0% what is used is somebody else's, and nothing can be told from it.
+        check(Some(1.0), Some(1.0), "0%", "1%", "");
+    }
+}
