@@ -136,6 +136,7 @@ fn reset_by_arms(old: &Config, new: &Config) -> Reset {
             && old.credential == new.credential
             && old.models == new.models
             && old.timeouts == new.timeouts
+            && old.http == new.http
     };
     if Arm::BOTH
         .into_iter()

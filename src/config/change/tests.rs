@@ -49,6 +49,13 @@ fn an_edit_costs_as_much_evidence_as_it_invalidates() {
         ("\"1s\"", "\"2s\"", Reset::Ledgers, false),
         (
             "timeouts",
+            "http = \"auto\"\ntimeouts",
+            Reset::Ledgers,
+            false,
+        ),
+        ("timeouts", "http = \"1\"\ntimeouts", Reset::None, false),
+        (
+            "timeouts",
             "max-concurrency = 9\ntimeouts",
             Reset::None,
             false,

@@ -11,7 +11,7 @@ use http::uri::{Authority, Scheme};
 
 use super::super::raw::{Field, Place, Reader, Section, Wrong};
 use super::super::values::{BaseUrl, Price};
-use super::super::{ArmConfig, Concurrency, Credential, Timeouts};
+use super::super::{ArmConfig, Concurrency, Credential, HttpVersion, Timeouts};
 use super::{defaults, leaf, secret};
 use crate::arm::{Arm, PerArm};
 
@@ -33,6 +33,7 @@ fn arm(reader: &mut Reader<'_>, arms: &Section<'_>, which: Arm) -> ArmConfig {
         timeouts: timeouts(reader, &section),
         prices: prices(reader, &section),
         ca_file: reader.read(&section, "ca-file", ca_file),
+        http: http(reader, &section),
         concurrency: concurrency(reader, &section),
     };
     if is_wrong {
@@ -225,6 +226,12 @@ fn concurrency(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Concurr
         max: NonZeroUsize::new(max)?,
         queue: queue.unwrap_or(defaults::QUEUE),
     })
+}
+
+fn http(reader: &mut Reader<'_>, section: &Section<'_>) -> HttpVersion {
+    let words = [HttpVersion::One, HttpVersion::Two, HttpVersion::Auto].map(|v| (v.as_str(), v));
+    let read = reader.read(section, "http", |field| leaf::word(field, &words));
+    read.unwrap_or(defaults::HTTP)
 }
 
 fn ca_file(field: &Field<'_>) -> Result<PathBuf, Wrong> {

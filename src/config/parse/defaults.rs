@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::arm::Weight;
+use crate::config::HttpVersion;
 use crate::controller::policy::{GuardKind, GuardSpec, Margin, Stage, TripPolicy};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -28,6 +29,9 @@ pub(super) const CONNECT: Duration = Duration::from_secs(2);
 pub(super) const FIRST_BYTE_STREAM: Duration = Duration::from_secs(60);
 pub(super) const IDLE: Duration = Duration::from_secs(300);
 pub(super) const TOTAL_PLAIN: Duration = Duration::from_secs(600);
+
+/// One connection for each request: a lost packet then stalls one answer, not all of them.
+pub(super) const HTTP: HttpVersion = HttpVersion::One;
 
 /// Requests that wait for an arm with `max-concurrency`.
 pub(super) const QUEUE: usize = 64;

@@ -4,7 +4,7 @@
 #![deny(clippy::disallowed_methods)]
 
 /// Every table and its keys: the whole grammar of the file. Free tables (`models`, `prices`) have no entry.
-pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
+pub(in crate::config) const TABLES: [(&str, &[&str]); 15] = [
     (
         "",
         &["proxy", "admin", "store", "arms", "rollout", "alerts"],
@@ -26,6 +26,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
             "drain",
         ],
     ),
+    ("proxy.tls", &["cert", "key"]),
     ("admin", &["listen", "token"]),
     ("store", &["url", "retention", "requests"]),
     ("arms", &["legacy", "canary"]),
@@ -38,6 +39,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 14] = [
             "timeouts",
             "prices",
             "ca-file",
+            "http",
             "max-concurrency",
             "queue",
         ],
