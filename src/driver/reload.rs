@@ -24,6 +24,7 @@ use crate::controller::policy;
 use crate::proxy::plane::Plane;
 use crate::store::{RolloutKey, RolloutRow, Store};
 use crate::upstream::target::Target;
+use crate::upstream::via::ProxyEnv;
 
 impl Driver {
     /// Restores every rollout of `config` from the store, or begins it, and publishes the first plane.
@@ -37,7 +38,7 @@ impl Driver {
         inputs: Inputs,
     ) -> Result<Self, String> {
         let now = UnixMillis::now();
-        let targets = targets_of(&config)?;
+        let targets = targets_of(&config, &inputs.proxies)?;
         let config = Arc::new(config);
         let empty = Plane {
             config_epoch: 0,
@@ -207,7 +208,7 @@ impl Driver {
             }
             Reloaded::Unreadable(why) => return self.reject(why),
         };
-        let targets = match targets_of(&config) {
+        let targets = match targets_of(&config, &self.inputs.proxies) {
             Ok(targets) => targets,
             Err(error) => return self.reject(error),
         };
@@ -298,9 +299,14 @@ impl Driver {
 }
 
 /// Prepares where both arms are.
-fn targets_of(config: &Config) -> Result<PerArm<Target>, String> {
+fn targets_of(config: &Config, proxies: &ProxyEnv) -> Result<PerArm<Target>, String> {
     let target = |arm: Arm| {
-        Target::new(config.arms.get(arm)).map_err(|error| format!("arms.{arm}: {error}"))
+        let target = Target::new(config.arms.get(arm), proxies)
+            .map_err(|error| format!("arms.{arm}: {error}"))?;
+        if let Some(proxy) = target.proxy() {
+            tracing::info!(%arm, proxy, "this arm is reached through a proxy");
+        }
+        Ok::<_, String>(target)
     };
     Ok(PerArm {
         legacy: target(Arm::Legacy)?,

@@ -22,7 +22,8 @@ use tokio::time::{Instant, Sleep};
 use crate::llm::{self, Dialect, ModelEcho};
 use crate::meter::Meter;
 use crate::outcome::Outcome;
-use crate::upstream::pool::{Connection, Pool};
+use crate::upstream::connection::Connection;
+use crate::upstream::pool::Pool;
 
 /// What cutover answers with.
 #[derive(Debug)]
