@@ -25,7 +25,6 @@ use crate::proxy::listener::DataPlane;
 use crate::proxy::plane::Plane;
 use crate::recorder;
 use crate::store::Store;
-use crate::upstream::via::ProxyEnv;
 
 /// Commands and status questions that wait for the driver at most.
 const DRIVER_QUEUE: usize = 64;
@@ -114,7 +113,6 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
         samples,
         requests: driver_requests,
         reloads: reloaded,
-        proxies: ProxyEnv::read(),
     };
     let driver = Driver::restore(config, config_path, store.clone(), inputs)
         .await

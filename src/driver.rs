@@ -26,7 +26,6 @@ use crate::recorder::{Batch, Samples};
 use crate::sample::Sample;
 use crate::store::{AttemptRow, Health, RolloutKey, Store};
 use crate::upstream::target::Target;
-use crate::upstream::via::ProxyEnv;
 
 mod commit;
 mod incident;
@@ -68,8 +67,6 @@ pub struct Inputs {
     pub requests: mpsc::Receiver<Request>,
     /// New configurations.
     pub reloads: mpsc::Receiver<Reloaded>,
-    /// Which proxies the environment names.
-    pub proxies: ProxyEnv,
 }
 
 /// The driver with all that it owns.

@@ -38,7 +38,7 @@ impl Driver {
         inputs: Inputs,
     ) -> Result<Self, String> {
         let now = UnixMillis::now();
-        let targets = targets_of(&config, &inputs.proxies)?;
+        let targets = targets_of(&config)?;
         let config = Arc::new(config);
         let empty = Plane {
             config_epoch: 0,
@@ -208,7 +208,7 @@ impl Driver {
             }
             Reloaded::Unreadable(why) => return self.reject(why),
         };
-        let targets = match targets_of(&config, &self.inputs.proxies) {
+        let targets = match targets_of(&config) {
             Ok(targets) => targets,
             Err(error) => return self.reject(error),
         };
@@ -299,9 +299,10 @@ impl Driver {
 }
 
 /// Prepares where both arms are.
-fn targets_of(config: &Config, proxies: &ProxyEnv) -> Result<PerArm<Target>, String> {
+fn targets_of(config: &Config) -> Result<PerArm<Target>, String> {
+    let proxies = ProxyEnv::read();
     let target = |arm: Arm| {
-        let target = Target::new(config.arms.get(arm), proxies)
+        let target = Target::new(config.arms.get(arm), &proxies)
             .map_err(|error| format!("arms.{arm}: {error}"))?;
         if let Some(proxy) = target.proxy() {
             tracing::info!(%arm, proxy, "this arm is reached through a proxy");

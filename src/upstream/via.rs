@@ -1,6 +1,6 @@
 //! The proxy on the way to an arm, as `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name it.
 //!
-//! The environment is read once, at the start. To an `https://` arm the proxy opens a tunnel (CONNECT) and sees
+//! The environment of a process stays as it was at the start. To an `https://` arm the proxy opens a tunnel (CONNECT) and sees
 //! nothing of the traffic; a request to an `http://` arm is handed to it with its whole address, as curl does.
 //! An arm on this machine is never reached through a proxy. The proxy's credentials are never shown.
 

@@ -7,6 +7,7 @@ mod admin_cli;
 mod decision_log;
 mod keys;
 mod load;
+mod network;
 mod outage;
 mod process;
 mod reload;

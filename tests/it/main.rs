@@ -17,6 +17,8 @@ mod metering;
 #[cfg(test)]
 mod operators;
 #[cfg(test)]
+mod protocols;
+#[cfg(test)]
 mod provider;
 #[cfg(test)]
 mod rewrite;
