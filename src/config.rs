@@ -14,6 +14,7 @@ use crate::arm::{Arm, PerArm};
 use crate::controller::policy::Policy;
 
 pub mod change;
+pub mod listener_tls;
 pub mod parse;
 mod raw;
 pub mod reload;
@@ -21,6 +22,7 @@ pub mod scenario;
 mod timeouts;
 pub mod values;
 
+use listener_tls::ListenerTls;
 pub use timeouts::{ModelTimeouts, Timeouts};
 
 use values::{BaseUrl, Glob, Price, Secret};
@@ -49,6 +51,8 @@ pub struct Config {
 pub struct ProxyConfig {
     /// Address of the data port. Changes need a restart.
     pub listen: SocketAddr,
+    /// The certificate that clients see; `None`: they connect without TLS.
+    pub tls: Option<ListenerTls>,
     /// Largest request body in bytes; a larger one gets 413.
     pub max_body_bytes: u64,
     /// Largest request body in bytes that is kept for failover and sticky keys.
@@ -123,6 +127,8 @@ pub struct ArmConfig {
     pub prices: BTreeMap<String, Price>,
     /// Extra certificate authorities for `https://`, PEM.
     pub ca_file: Option<PathBuf>,
+    /// Which HTTP is spoken to it.
+    pub http: HttpVersion,
     /// How many requests may be under way at once; `None`: any number.
     pub concurrency: Option<Concurrency>,
     /// Ask streams for their token counts where the client did not.
@@ -136,6 +142,29 @@ impl ArmConfig {
         let models = self.model_timeouts.iter().map(|entry| &entry.timeouts);
         let all = models.chain([&self.timeouts]);
         all.map(Timeouts::longest).max().unwrap_or_default()
+    }
+}
+
+/// Which HTTP is spoken to an arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1.1: each request has a connection of its own while it runs.
+    One,
+    /// HTTP/2, without asking: on `http://` from the first byte, on `https://` nothing else is offered.
+    Two,
+    /// HTTP/2 where the provider's TLS offers it, else HTTP/1.1.
+    Auto,
+}
+
+impl HttpVersion {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::One => "1",
+            Self::Two => "2",
+            Self::Auto => "auto",
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The data plane. Life of a request:
 //!
-//! 1. `listener` accepts the connection and hands it to the worker with the fewest connections.
+//! 1. `listener` accepts the connection and hands it to the worker with the fewest connections; `serve`
+//!    makes TLS and HTTP/1.1 or HTTP/2 of it.
 //! 2. `refuse` turns away what is malformed or dangerous, in the client's dialect.
 //! 3. `handle` reads an eligible body (bounded), and `assign` chooses the arm.
 //! 4. `attempt` sends it, rewritten by `rewrite`, and looks at what comes back, as `receive` says by its
@@ -34,4 +35,6 @@ mod receive;
 pub mod refuse;
 pub mod rewrite;
 mod route;
+mod serve;
+mod streams;
 mod tries;

@@ -3,14 +3,19 @@
 //! One [`pool::Pool`] per worker and arm. Threads share the immutable [`target::Target`], the one word of
 //! the [`breaker::Breaker`], what was learned of an arm ([`habits::Habits`]), the [`headroom::Gauges`], and
 //! the [`limit::Limit`] of an arm that has one. It may open sockets and resolve names. It must never decide
-//! which arm a request goes to, and no request ever waits for another
-//! request's connection.
+//! which arm a request goes to.
 
+mod addresses;
 pub mod body;
 pub mod breaker;
+pub mod connection;
+mod dial;
 pub mod habits;
 pub mod headroom;
 pub mod limit;
 pub mod pool;
+pub mod shared;
+pub mod socket;
 pub mod target;
+pub mod via;
 pub mod warm;

@@ -137,6 +137,7 @@ fn reset_by_arms(old: &Config, new: &Config) -> Reset {
             && old.models == new.models
             && old.timeouts == new.timeouts
             && old.model_timeouts == new.model_timeouts
+            && old.http == new.http
     };
     if Arm::BOTH
         .into_iter()

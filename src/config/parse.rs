@@ -22,6 +22,7 @@ mod guards;
 pub(super) mod leaf;
 mod rollout;
 mod secret;
+mod tls;
 
 pub use fault::Fault;
 

@@ -25,6 +25,7 @@ use crate::controller::policy;
 use crate::proxy::plane::Plane;
 use crate::store::{RolloutKey, RolloutRow, Store, day_of};
 use crate::upstream::target::Target;
+use crate::upstream::via::ProxyEnv;
 
 impl Driver {
     /// Restores every rollout of `config` from the store, or begins it, and publishes the first plane.
@@ -326,8 +327,14 @@ impl Driver {
 
 /// Prepares where both arms are.
 fn targets_of(config: &Config) -> Result<PerArm<Target>, String> {
+    let proxies = ProxyEnv::read();
     let target = |arm: Arm| {
-        Target::new(config.arms.get(arm)).map_err(|error| format!("arms.{arm}: {error}"))
+        let target = Target::new(config.arms.get(arm), &proxies)
+            .map_err(|error| format!("arms.{arm}: {error}"))?;
+        if let Some(proxy) = target.proxy() {
+            tracing::info!(%arm, proxy, "this arm is reached through a proxy");
+        }
+        Ok::<_, String>(target)
     };
     Ok(PerArm {
         legacy: target(Arm::Legacy)?,

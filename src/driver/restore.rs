@@ -77,17 +77,19 @@ impl Stored {
     }
 }
 
-/// Model maps and timeouts, in a text that only has to be equal when they are.
+/// Model maps, timeouts and versions of HTTP, in a text that only has to be equal when they are.
 pub(super) fn routes_of(config: &Config) -> String {
     let arms = &config.arms;
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         arms.legacy.models,
         arms.legacy.timeouts,
         arms.legacy.model_timeouts,
         arms.canary.models,
         arms.canary.timeouts,
         arms.canary.model_timeouts,
+        arms.legacy.http,
+        arms.canary.http
     )
 }
 

@@ -24,7 +24,8 @@ use super::limits::{ArmClock, Limits};
 use crate::llm;
 use crate::meter::Meter;
 use crate::outcome::Outcome;
-use crate::upstream::pool::{Connection, Pool};
+use crate::upstream::connection::Connection;
+use crate::upstream::pool::Pool;
 
 mod drain;
 

@@ -21,7 +21,7 @@ use crate::meter::{self, Meter, Ticket};
 use crate::outcome::Outcome;
 use crate::sample::Sample;
 use crate::upstream::body::{UploadBody, UploadState};
-use crate::upstream::pool::Connection;
+use crate::upstream::connection::{Connection, SendError};
 
 /// A stream's start-up events are held back at most up to this size.
 pub const HOLD_MAX_BYTES: usize = 64 * 1024;
@@ -181,9 +181,8 @@ async fn send(
     loop {
         meter.sent(connection.is_reused());
         let (at, timed_out) = limits.head_by(Instant::now());
-        let answer = connection.sender().try_send_request(request);
-        let answer = tokio::time::timeout_at(at, answer);
-        let mut error = match answer.await {
+        let answer = tokio::time::timeout_at(at, connection.send(request)).await;
+        let error = match answer {
             Err(_) => return Err(timed_out),
             Ok(Ok(response)) => return Ok((response, connection)),
             Ok(Err(error)) => error,
@@ -194,14 +193,18 @@ async fn send(
         if !connection.is_reused() {
             return Err(Outcome::Reset);
         }
-        // The provider closed a connection that had been idle; that says nothing about its health.
-        // What was never written may be sent again, and so may a call that was answered with nothing.
-        request = match (error.take_message(), again.clone()) {
-            (Some(unsent), _) => unsent,
-            (None, Some(bytes)) if is_replay_safe(call) => {
+        // The provider closed a connection that had been idle, or said goodbye to one; that says nothing
+        // about its health. What was never written or looked at may be sent again, and so may a call that
+        // was answered with nothing.
+        request = match (error, again.clone()) {
+            (SendError::Unsent(unsent), _) => *unsent,
+            (SendError::Unprocessed, Some(bytes)) => {
                 build(call, plane, UploadBody::Kept(bytes), true)
             }
-            (None, _) => return Err(Outcome::Reset),
+            (SendError::Stale, Some(bytes)) if is_replay_safe(call) => {
+                build(call, plane, UploadBody::Kept(bytes), true)
+            }
+            _ => return Err(Outcome::Reset),
         };
         connection = open(plane, limits.connect).await?;
     }

@@ -12,19 +12,20 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use crate::upstream::socket::Socket;
 
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct ClientIo {
-    tcp: TcpStream,
+    socket: Socket,
     broken: Rc<Cell<bool>>,
 }
 
 impl ClientIo {
     /// Wraps the socket; `broken` is looked at when it closes.
-    pub(super) const fn new(tcp: TcpStream, broken: Rc<Cell<bool>>) -> Self {
-        Self { tcp, broken }
+    pub(super) const fn new(socket: Socket, broken: Rc<Cell<bool>>) -> Self {
+        Self { socket, broken }
     }
 }
 
@@ -32,7 +33,7 @@ impl Drop for ClientIo {
     fn drop(&mut self) {
         if self.broken.get() {
             // Closing with a linger of zero sends a reset. A socket that is gone needs none.
-            drop(SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)));
+            drop(SockRef::from(self.socket.tcp()).set_linger(Some(Duration::ZERO)));
         }
     }
 }
@@ -43,7 +44,7 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 
@@ -53,11 +54,11 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        Pin::new(&mut self.socket).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -65,7 +66,7 @@ impl AsyncWrite for ClientIo {
             // An orderly end would be sent before the reset.
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -73,10 +74,10 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 }

@@ -4,7 +4,6 @@
 //! ends the daemon. On shutdown, accepting stops at once, connections finish what is in flight, and
 //! what is left after the drain time is cut.
 
-use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::rc::Rc;
@@ -13,26 +12,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::client_io::ClientIo;
-use super::handle::handle;
 use super::plane::{Plane, Worker, WorkerPlane};
+use super::serve::{Serving, serve};
 use crate::arm::Arm;
 use crate::recorder::{Recorder, SampleSink};
-use crate::upstream::pool::MAX_HEAD_BYTES;
-use crate::upstream::target::tune;
 
-/// From accept to a complete head, and between two requests of a connection. Above the idle timeouts of
-/// common load balancers, so that they close first.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-const MAX_HEADERS: usize = 128;
 /// Accepted connections that wait for their worker at most.
 const HAND_OVER: usize = 1_024;
 const ACCEPT_BACK_OFF_MAX: Duration = Duration::from_secs(1);
@@ -55,7 +44,7 @@ pub struct DataPlane {
 /// Connections of one worker, on a cache line of their own; touched per connection, never per request.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Load(AtomicUsize);
+pub(super) struct Load(pub(super) AtomicUsize);
 
 #[derive(Debug, Clone)]
 struct WorkerEnd {
@@ -63,10 +52,12 @@ struct WorkerEnd {
     load: Arc<Load>,
 }
 
+/// A connection on its way to a worker.
 #[derive(Debug)]
-struct Accepted {
-    tcp: StdStream,
-    _permit: OwnedSemaphorePermit,
+pub(super) struct Accepted {
+    pub(super) tcp: StdStream,
+    /// Its place among `max-connections`.
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 impl DataPlane {
@@ -210,28 +201,14 @@ struct WorkerInputs {
     load: Arc<Load>,
 }
 
-/// What the connections of one worker share.
-struct Serving {
-    worker: Rc<Worker>,
-    http: http1::Builder,
-    load: Arc<Load>,
-    drain: Notify,
-    connection_ended: Notify,
-}
-
 async fn worker_main(mut inputs: WorkerInputs) {
     let first = Arc::clone(&inputs.planes.borrow_and_update());
     let plane = match WorkerPlane::new(&first, None) {
         Ok(plane) => plane,
         Err(error) => return tracing::error!(error, "a worker cannot start"),
     };
-    let serving = Rc::new(Serving {
-        worker: Rc::new(Worker::new(plane, inputs.samples)),
-        http: http_settings(),
-        load: inputs.load,
-        drain: Notify::new(),
-        connection_ended: Notify::new(),
-    });
+    let worker = Worker::new(plane, inputs.samples);
+    let serving = Rc::new(Serving::new(worker, inputs.load));
     let worker = Rc::clone(&serving.worker);
     tokio::task::spawn_local(async move { worker.samples.flush_now_and_then().await });
     tokio::task::spawn_local(follow_planes(Rc::clone(&serving.worker), inputs.planes));
@@ -274,56 +251,6 @@ async fn all_ended(serving: &Serving, deadline: Instant) {
                 return tracing::warn!(connections = left, "the drain time is over; cutting");
             }
         }
-    }
-}
-
-fn http_settings() -> http1::Builder {
-    let mut http = http1::Builder::new();
-    // Without a timer, hyper ignores the head timeout.
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_header_size(MAX_HEAD_BYTES)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .half_close(false)
-        .pipeline_flush(false);
-    http
-}
-
-async fn serve(serving: Rc<Serving>, accepted: Accepted) {
-    let Accepted { tcp, _permit } = accepted;
-    match TcpStream::from_std(tcp) {
-        Ok(tcp) => {
-            tune(&tcp);
-            serve_connection(&serving, tcp).await;
-        }
-        Err(error) => tracing::warn!(%error, "a connection cannot be served"),
-    }
-    serving.load.0.fetch_sub(1, Ordering::Relaxed);
-    serving.connection_ended.notify_one();
-}
-
-async fn serve_connection(serving: &Rc<Serving>, tcp: TcpStream) {
-    let broken = Rc::new(Cell::new(false));
-    let service =
-        service_fn(|request| handle(Rc::clone(&serving.worker), request, Rc::clone(&broken)));
-    let io = TokioIo::new(ClientIo::new(tcp, Rc::clone(&broken)));
-    let mut connection = std::pin::pin!(serving.http.serve_connection(io, service));
-    let drain = serving.drain.notified();
-    if serving.worker.draining.get() {
-        connection.as_mut().graceful_shutdown();
-    }
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = drain => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        // Clients that hang up, time out or speak no HTTP: of interest only when somebody looks.
-        tracing::debug!(%error, "a client connection ended early");
     }
 }
 

@@ -173,6 +173,7 @@ pub fn same_place(a: &ArmConfig, b: &ArmConfig) -> bool {
     a.base_url.scheme == b.base_url.scheme
         && a.base_url.authority == b.base_url.authority
         && a.ca_file == b.ca_file
+        && a.http == b.http
 }
 
 impl WorkerRollout {

@@ -20,7 +20,7 @@ use crate::clock::{UnixMillis, monotonic_ms};
 use crate::llm::{self, Dialect, ModelEcho, UsageStrip};
 use crate::meter::Meter;
 use crate::outcome::Outcome;
-use crate::upstream::pool::Connection;
+use crate::upstream::connection::Connection;
 
 /// What of the request matters for its answer.
 #[derive(Debug)]

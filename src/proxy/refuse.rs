@@ -4,10 +4,11 @@
 //! would be lost, tunnels. Every refusal is an error body in the client's dialect.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::answer::Answer;
+use super::serve::MAX_HEADERS;
 use crate::config::ProxyConfig;
 use crate::llm::{self, Dialect};
 use crate::outcome::Outcome;
@@ -86,12 +87,18 @@ pub fn check_head(
 ) -> Result<(), Box<Response<Answer>>> {
     let refused = |status, kind, message| Err(Box::new(answer(dialect, status, kind, message)));
     let headers = request.headers();
-    if headers.get_all(header::HOST).iter().count() != 1 {
+    if !names_one_host(request) {
         return refused(
             StatusCode::BAD_REQUEST,
             "bad-host",
             "exactly one Host header is needed",
         );
+    }
+    if headers.len() > MAX_HEADERS {
+        // HTTP/1.1 is not read so far; HTTP/2 packs thousands of small headers into a few bytes.
+        let message = "there are more than 128 headers";
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return refused(status, "too-many-headers", message);
     }
     if *request.method() == Method::CONNECT {
         return refused(
@@ -122,6 +129,23 @@ pub fn check_head(
         );
     }
     Ok(())
+}
+
+/// HTTP/1 names the host in a header; HTTP/2 in its address, and may repeat it in the header.
+fn names_one_host(request: &Request<Incoming>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
+    let authority = match request.version() {
+        Version::HTTP_2 => request.uri().authority(),
+        _ => None,
+    };
+    match (host, authority) {
+        (Some(host), Some(authority)) => {
+            let authority = authority.as_str().as_bytes();
+            another.is_none() && host.as_bytes().eq_ignore_ascii_case(authority)
+        }
+        (host, authority) => another.is_none() && (host.is_some() || authority.is_some()),
+    }
 }
 
 /// Said when a body is larger than `max-body`.

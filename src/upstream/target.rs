@@ -1,50 +1,58 @@
-//! Where an arm is: addresses, TLS, and one way to connect within one deadline.
+//! Where an arm is: addresses, TLS, the proxy on the way, and one way to connect within one deadline.
 //!
 //! Immutable and shared by all workers of one configuration, apart from the last good answer of the
 //! resolver, which each pool keeps for itself.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use http::HeaderValue;
+use http::uri::{Authority, Scheme};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
-use crate::config::ArmConfig;
+use super::dial::dial;
+use super::socket::{Socket, tune};
+use super::via::{ProxyEnv, Via};
+use crate::config::{ArmConfig, HttpVersion};
 use crate::outcome::Outcome;
 
 /// An arm's address and, for `https://`, how to trust it.
 #[derive(Clone)]
 pub struct Target {
+    scheme: Scheme,
+    authority: Authority,
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    http: HttpVersion,
+    via: Option<Via>,
+    /// Answers of the resolver, one for each question; tests only.
+    #[cfg(test)]
+    pub(super) resolver: Option<tests::Scripted>,
 }
 
-impl std::fmt::Debug for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Target({}:{}, tls: {})",
-            self.host,
-            self.port,
-            self.tls.is_some()
-        )
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({self}, http: {})", self.http.as_str())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.authority)
     }
 }
 
 /// Why no connection came about: an outcome for the sample and a text for the log.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectError {
     /// `connect`, `tls` or `timeout-connect`.
     pub outcome: Outcome,
@@ -52,105 +60,203 @@ pub struct ConnectError {
     pub message: String,
 }
 
+/// A connection that is ready for HTTP.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) socket: Socket,
+    /// HTTP/2 is to be spoken.
+    pub(super) is_http2: bool,
+    /// So many addresses were tried before the one that answered.
+    pub(super) passed_over: usize,
+}
+
+/// How a request names where it goes, where its path alone would not do.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) scheme: Scheme,
+    pub(super) authority: Authority,
+    /// For a proxy that reads every request.
+    pub(super) authorization: Option<HeaderValue>,
+}
+
 impl Target {
     /// Prepares an arm's target. Reads its CA file, if it names one.
     ///
     /// # Errors
-    /// If the CA file cannot be read or holds no certificate, or the host is no name that TLS can verify.
-    pub fn new(arm: &ArmConfig) -> Result<Self, String> {
+    /// If the CA file cannot be read or holds no certificate, the host is no name that TLS can verify, or
+    /// the environment names a proxy that cannot be used.
+    pub fn new(arm: &ArmConfig, proxies: &ProxyEnv) -> Result<Self, String> {
         let host = arm.base_url.host().to_owned();
         let tls = if arm.base_url.is_tls() {
             let name = ServerName::try_from(host.clone())
                 .map_err(|_| format!("{host} is no host name that TLS can verify"))?;
-            let config = client_config(arm.ca_file.as_deref())?;
+            let config = client_config(arm.ca_file.as_deref(), arm.http)?;
             Some((TlsConnector::from(Arc::new(config)), name))
         } else {
             None
         };
         Ok(Self {
+            scheme: arm.base_url.scheme.clone(),
+            authority: arm.base_url.authority.clone(),
             host,
             port: arm.base_url.port,
             tls,
+            http: arm.http,
+            via: proxies.proxy_for(&arm.base_url)?,
+            #[cfg(test)]
+            resolver: None,
         })
     }
 
-    /// Resolves the name. Blocking resolvers run on the runtime's own pool of threads.
+    /// The proxy on the way, without credentials.
+    #[must_use]
+    pub fn proxy(&self) -> Option<String> {
+        self.via.as_ref().map(ToString::to_string)
+    }
+
+    /// True if requests may share a connection.
+    pub(super) fn may_share(&self) -> bool {
+        match self.http {
+            HttpVersion::One => false,
+            HttpVersion::Two => true,
+            HttpVersion::Auto => self.tls.is_some(),
+        }
+    }
+
+    /// What a request over HTTP/2 names.
+    pub(super) fn origin(&self) -> Origin {
+        Origin {
+            scheme: self.scheme.clone(),
+            authority: self.authority.clone(),
+            authorization: None,
+        }
+    }
+
+    /// What a request over HTTP/1.1 has to name, if it is handed to a proxy.
+    pub(super) fn relayed_origin(&self) -> Option<Origin> {
+        let via = self.via.as_ref().filter(|_| !self.is_tunnelled())?;
+        Some(Origin {
+            authorization: via.authorization.clone(),
+            ..self.origin()
+        })
+    }
+
+    /// HTTP/2 cannot be handed to a proxy request by request.
+    fn is_tunnelled(&self) -> bool {
+        self.tls.is_some() || self.http == HttpVersion::Two
+    }
+
+    /// Resolves the name, or the proxy's. Blocking resolvers run on the runtime's own pool of threads.
     ///
     /// # Errors
     /// What the resolver said, or that the name has no address.
-    pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        if let Ok(ip) = self.host.parse() {
-            return Ok(vec![SocketAddr::new(ip, self.port)]);
+    pub(super) async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        #[cfg(test)]
+        if let Some(resolver) = &self.resolver {
+            return resolver.answer().await;
         }
-        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await?;
+        let (host, port) = match &self.via {
+            Some(via) => (via.host.as_str(), via.port),
+            None => (self.host.as_str(), self.port),
+        };
+        if let Ok(ip) = host.parse() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let found = tokio::net::lookup_host((host, port)).await;
+        let found = found.map_err(|error| io::Error::other(format!("{host}: {error}")))?;
         let addresses: Vec<SocketAddr> = found.collect();
         if addresses.is_empty() {
-            return Err(io::Error::other(format!("{} has no address", self.host)));
+            return Err(io::Error::other(format!("{host} has no address")));
         }
         Ok(addresses)
     }
 
-    /// Connects to the first address that answers and performs the TLS handshake, all within `limit`.
+    /// Connects to the first address that answers, through the proxy if there is one, and performs the TLS
+    /// handshake, all within `limit`.
     ///
     /// # Errors
     /// With the outcome that the failure means for the attempt.
-    pub async fn connect(
+    pub(super) async fn connect(
         &self,
         addresses: &[SocketAddr],
         limit: Duration,
-    ) -> Result<UpstreamIo, ConnectError> {
-        let connecting = async {
-            let tcp = connect_any(addresses).await.map_err(|error| ConnectError {
-                outcome: Outcome::Connect,
-                message: error.to_string(),
-            })?;
-            tune(&tcp);
-            let Some((connector, name)) = &self.tls else {
-                return Ok(UpstreamIo::Plain(tcp));
-            };
-            match connector.connect(name.clone(), tcp).await {
-                Ok(tls) => Ok(UpstreamIo::Tls(Box::new(tls))),
-                Err(error) => Err(ConnectError {
-                    outcome: Outcome::Tls,
-                    message: error.to_string(),
-                }),
-            }
-        };
-        tokio::time::timeout(limit, connecting)
-            .await
-            .unwrap_or_else(|_| {
-                let message = format!("no connection within {}", humantime::format_duration(limit));
-                Err(ConnectError {
-                    outcome: Outcome::TimeoutConnect,
-                    message,
-                })
+    ) -> Result<Connected, ConnectError> {
+        let connecting = tokio::time::timeout(limit, self.connect_at_leisure(addresses));
+        connecting.await.unwrap_or_else(|_| {
+            let limit = humantime::format_duration(limit);
+            Err(ConnectError {
+                outcome: Outcome::TimeoutConnect,
+                message: format!("no connection{} within {limit}", self.by_the_way()),
             })
+        })
     }
-}
 
-async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut last = io::Error::other("no address to connect to");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => return Ok(tcp),
-            Err(error) => last = error,
+    async fn connect_at_leisure(
+        &self,
+        addresses: &[SocketAddr],
+    ) -> Result<Connected, ConnectError> {
+        let dialled = dial(addresses).await;
+        let (mut tcp, passed_over) = dialled.map_err(|error| ConnectError {
+            outcome: Outcome::Connect,
+            message: format!("no connection{}: {error}", self.by_the_way()),
+        })?;
+        tune(&tcp);
+        if let Some(via) = self.via.as_ref().filter(|_| self.is_tunnelled()) {
+            let to = format!("{}:{}", self.authority.host(), self.port);
+            via.tunnel(&mut tcp, &to).await?;
         }
+        let Some((connector, name)) = &self.tls else {
+            return Ok(Connected {
+                socket: Socket::Plain(tcp),
+                is_http2: self.http == HttpVersion::Two,
+                passed_over,
+            });
+        };
+        let shaken = connector.connect(name.clone(), tcp).await;
+        let tls = shaken.map_err(|error| tls_failed(&error))?;
+        let socket = Socket::Tls(Box::new(TlsStream::Client(tls)));
+        let is_http2 = socket.agreed_on_http2();
+        if self.http == HttpVersion::Two && !is_http2 {
+            return Err(ConnectError {
+                outcome: Outcome::Tls,
+                message: "the provider does not offer HTTP/2, and http = \"2\" allows nothing else"
+                    .to_owned(),
+            });
+        }
+        Ok(Connected {
+            socket,
+            is_http2,
+            passed_over,
+        })
     }
-    Err(last)
+
+    fn by_the_way(&self) -> String {
+        let via = self.via.as_ref();
+        via.map_or_else(String::new, |via| format!(" to the proxy {via}"))
+    }
 }
 
-/// Small chunks leave at once, and a peer that vanished is noticed within about a minute.
-/// A socket that refuses an option still works, so failures are of no interest.
-pub fn tune(tcp: &TcpStream) {
-    drop(tcp.set_nodelay(true));
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    drop(SockRef::from(tcp).set_tcp_keepalive(&keepalive));
+/// What to say of a handshake that failed; who runs an authority of his own is told where to name it.
+fn tls_failed(error: &io::Error) -> ConnectError {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let unknown = matches!(
+        inner,
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature
+        ))
+    );
+    let remedy = if unknown {
+        "; if the authority is your own, name it with ca-file"
+    } else {
+        ""
+    };
+    ConnectError {
+        outcome: Outcome::Tls,
+        message: format!("{error}{remedy}"),
+    }
 }
 
-fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+fn client_config(ca_file: Option<&Path>, http: HttpVersion) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     // The compiled-in roots serve where the system has none, as in a minimal container.
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -173,73 +279,14 @@ fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
     let mut config = ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let (one, two) = (b"http/1.1".to_vec(), b"h2".to_vec());
+    config.alpn_protocols = match http {
+        HttpVersion::One => vec![one],
+        HttpVersion::Two => vec![two],
+        HttpVersion::Auto => vec![two, one],
+    };
     Ok(config)
 }
 
-/// A connection to a provider.
-#[derive(Debug)]
-pub enum UpstreamIo {
-    /// `http://`
-    Plain(TcpStream),
-    /// `https://`; boxed, because it is many times larger.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for UpstreamIo {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for UpstreamIo {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(io) => io.is_write_vectored(),
-            Self::Tls(io) => io.is_write_vectored(),
-        }
-    }
-}
+#[cfg(test)]
+pub(super) mod tests;

@@ -8,6 +8,7 @@ mod decision_log;
 mod keys;
 mod load;
 mod money;
+mod network;
 mod outage;
 mod pinning;
 mod process;

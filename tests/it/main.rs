@@ -33,6 +33,8 @@ mod operators;
 #[cfg(test)]
 mod pinning;
 #[cfg(test)]
+mod protocols;
+#[cfg(test)]
 mod provider;
 #[cfg(test)]
 mod rewrite;

@@ -111,6 +111,12 @@ fn budget_facts(facts: &mut Facts, budget: &BudgetConfig) {
 fn daemon(facts: &mut Facts, config: &Config) {
     let proxy = &config.proxy;
     facts.put("proxy.listen", proxy.listen);
+    if let Some(tls) = &proxy.tls {
+        facts.put("proxy.tls.cert", tls.cert.display());
+        facts.put("proxy.tls.key", tls.key.display());
+        // Contents change where names stay: a renewed certificate.
+        facts.put_secret("proxy.tls (contents)", &tls.content());
+    }
     facts.put("proxy.max-body", bytes(proxy.max_body_bytes));
     facts.put("proxy.replay-body", bytes(proxy.replay_body_bytes));
     facts.put("proxy.allow-override", proxy.allow_override);
@@ -170,6 +176,7 @@ fn arm_facts(facts: &mut Facts, path: &str, arm: &ArmConfig) {
         facts.put(format!("{path}.max-concurrency"), limit.max);
         facts.put(format!("{path}.queue"), limit.queue);
     }
+    facts.put(format!("{path}.http"), arm.http.as_str());
     facts.put(format!("{path}.include-usage"), arm.include_usage);
     if let Some(ca_file) = &arm.ca_file {
         facts.put(format!("{path}.ca-file"), ca_file.display());

@@ -67,6 +67,13 @@ fn an_edit_costs_as_much_evidence_as_it_invalidates() {
         ),
         (
             "timeouts",
+            "http = \"auto\"\ntimeouts",
+            Reset::Ledgers,
+            false,
+        ),
+        ("timeouts", "http = \"1\"\ntimeouts", Reset::None, false),
+        (
+            "timeouts",
             "max-concurrency = 9\ntimeouts",
             Reset::None,
             false,

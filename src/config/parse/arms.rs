@@ -13,7 +13,7 @@ use http::uri::{Authority, Scheme};
 use super::super::raw::{Field, Place, Reader, Section, Wrong};
 use super::super::timeouts;
 use super::super::values::{BaseUrl, Glob, Price};
-use super::super::{ArmConfig, Concurrency, Credential, ModelTimeouts, Timeouts};
+use super::super::{ArmConfig, Concurrency, Credential, HttpVersion, ModelTimeouts, Timeouts};
 use super::{defaults, leaf, secret};
 use crate::arm::{Arm, PerArm};
 
@@ -37,6 +37,7 @@ fn arm(reader: &mut Reader<'_>, arms: &Section<'_>, which: Arm) -> ArmConfig {
         model_timeouts: model_timeouts(reader, &section, timeouts),
         prices: prices(reader, &section),
         ca_file: reader.read(&section, "ca-file", ca_file),
+        http: http(reader, &section),
         concurrency: concurrency(reader, &section),
         include_usage: reader
             .read(&section, "include-usage", leaf::boolean)
@@ -289,6 +290,12 @@ fn concurrency(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Concurr
         max: NonZeroUsize::new(max)?,
         queue: queue.unwrap_or(defaults::QUEUE),
     })
+}
+
+fn http(reader: &mut Reader<'_>, section: &Section<'_>) -> HttpVersion {
+    let words = [HttpVersion::One, HttpVersion::Two, HttpVersion::Auto].map(|v| (v.as_str(), v));
+    let read = reader.read(section, "http", |field| leaf::word(field, &words));
+    read.unwrap_or(defaults::HTTP)
 }
 
 fn ca_file(field: &Field<'_>) -> Result<PathBuf, Wrong> {

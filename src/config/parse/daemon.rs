@@ -14,7 +14,7 @@ use super::super::values::Secret;
 use super::super::{
     AdminConfig, AlertsConfig, ProxyConfig, RequestRows, StoreConfig, Webhook, WebhookFormat,
 };
-use super::{defaults, leaf, secret};
+use super::{defaults, leaf, secret, tls};
 
 /// A key that DESIGN promises and that nothing behind it exists for yet.
 pub(super) fn not_built(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, what: &str) {
@@ -26,12 +26,6 @@ pub(super) fn not_built(reader: &mut Reader<'_>, section: &Section<'_>, key: &st
 
 pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig {
     let section = reader.section(root, "proxy", "proxy");
-    not_built(
-        reader,
-        &section,
-        "tls",
-        "TLS on the listener (end TLS in front of cutover)",
-    );
     not_built(
         reader,
         &section,
@@ -52,6 +46,7 @@ pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig 
         listen: reader
             .read(&section, "listen", leaf::socket)
             .unwrap_or(defaults::PROXY_LISTEN),
+        tls: tls::listener(reader, &section),
         max_body_bytes,
         replay_body_bytes: reader
             .read(&section, "replay-body", leaf::bytes)

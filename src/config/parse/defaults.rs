@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::arm::Weight;
+use crate::config::HttpVersion;
 use crate::controller::policy::{GuardKind, GuardSpec, Margin, Stage, TripPolicy};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -36,6 +37,8 @@ pub(super) const TOTAL_PLAIN: Duration = Duration::from_secs(600);
 pub(super) const INCLUDE_USAGE: bool = true;
 /// Nothing is served as fast as this: more is a slip of the finger.
 pub(super) const TOKENS_PER_SECOND_MOST: u64 = 1_000_000;
+/// One connection for each request: a lost packet then stalls one answer, not all of them.
+pub(super) const HTTP: HttpVersion = HttpVersion::One;
 
 /// Requests that wait for an arm with `max-concurrency`.
 pub(super) const QUEUE: usize = 64;

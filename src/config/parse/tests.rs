@@ -33,6 +33,21 @@ fn config(text: &str) -> Config {
     }
 }
 
+/// A certificate with its key, as files in `folder`.
+fn own_certificate(folder: &Path) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let files = [
+        ("cert.pem", made.cert.pem()),
+        ("key.pem", made.signing_key.serialize_pem()),
+    ];
+    let [cert, key] = files.map(|(name, pem)| {
+        let path = folder.join(name);
+        fs::write(&path, pem).unwrap();
+        path.display().to_string()
+    });
+    (cert, key)
+}
+
 /// The `.toml` files of one folder under `tests/config`, in order.
 fn fixtures(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -137,7 +152,7 @@ fn the_example_shows_the_built_in_defaults() {
     let built_in = config(MINIMAL);
     assert_eq!(config(EXAMPLE), built_in);
     let (text, count) = with_defaults_written_out();
-    assert_eq!(count, 43, "{text}");
+    assert_eq!(count, 45, "{text}");
     assert_eq!(config(&text), built_in);
 }
 
@@ -147,6 +162,7 @@ fn every_further_key_of_the_example_does_something() {
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
     fs::write(&ca_file, "").unwrap();
+    let (cert_file, key_file) = own_certificate(folder.path());
     let mut count = 0;
     for (index, line) in EXAMPLE.lines().enumerate() {
         if !shows_key(line, "## ") {
@@ -156,17 +172,19 @@ fn every_further_key_of_the_example_does_something() {
         count += 1;
         let line = line.trim_start_matches("## ");
         let line = line.replace("ca.pem", &ca_file.display().to_string());
+        let line = line.replace("cert.pem", &cert_file);
+        let line = line.replace("key.pem", &key_file);
         let mut lines: Vec<&str> = EXAMPLE.lines().collect();
         lines[index] = &line;
         assert_ne!(config(&lines.join("\n")), built_in, "{line}");
     }
-    assert_eq!(count, 21);
+    assert_eq!(count, 22);
 }
 
 #[test]
 fn the_example_names_every_key() {
     // Promised by the design, refused until they are built; or shown inside another line.
-    let absent = ["tls", "clients", "shadow"];
+    let absent = ["clients", "shadow"];
     for (table, keys) in TABLES {
         for key in keys {
             let named = EXAMPLE.lines().any(|line| {
@@ -347,6 +365,46 @@ fn a_secret_in_a_file_is_read_without_its_line_feed_and_changes_the_fingerprint(
         fs::write(&path, bad).unwrap();
         assert_eq!(parse(&text, &env).expect_err(bad).len(), 1);
     }
+}
+
+#[test]
+fn a_certificate_is_checked_with_its_key_and_its_renewal_is_a_new_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = own_certificate(folder.path());
+    let with = |cert: &str, key: &str| {
+        format!("{MINIMAL}\n[proxy]\ntls = {{ cert = \"{cert}\", key = \"{key}\" }}")
+    };
+    let before = parse(&with(&cert, &key), &env).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let (other_cert, other_key) = own_certificate(other.path());
+    for (cert_file, key_file, at, problem) in [
+        (&cert, &other_key, "proxy.tls.key", "does not fit"),
+        (&key, &key, "proxy.tls.cert", "no certificate"),
+        (&cert, &cert, "proxy.tls.key", "no private key"),
+        (
+            &"/none.pem".to_owned(),
+            &key,
+            "proxy.tls.cert",
+            "cannot read /none.pem",
+        ),
+        (&cert, &"/".to_owned(), "proxy.tls.key", "is no file"),
+    ] {
+        let faults = parse(&with(cert_file, key_file), &env).unwrap_err();
+        let found: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(found, [at], "{faults:?}");
+        assert!(faults[0].problem.contains(problem), "{faults:?}");
+        assert!(
+            !faults[0].remedy.is_empty() && faults[0].line > 1,
+            "{faults:?}"
+        );
+    }
+    fs::copy(&other_cert, &cert).unwrap();
+    fs::copy(&other_key, &key).unwrap();
+    let after = parse(&with(&cert, &key), &env).unwrap();
+    assert_ne!(before.fingerprint, after.fingerprint);
+    assert_ne!(before.config, after.config);
+    let changes = crate::config::change::compare(&before.config, &after.config);
+    assert_eq!(changes.lines, ["proxy.tls (contents): changed (secret)"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 #![deny(clippy::disallowed_methods)]
 
 /// Every table and its keys: the whole grammar of the file. Free tables (`models`, `prices`, `model-timeouts`) have no entry.
-pub(in crate::config) const TABLES: [(&str, &[&str]); 16] = [
+pub(in crate::config) const TABLES: [(&str, &[&str]); 17] = [
     (
         "",
         &[
@@ -31,6 +31,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 16] = [
             "drain-after-disconnect",
         ],
     ),
+    ("proxy.tls", &["cert", "key"]),
     ("admin", &["listen", "token"]),
     ("store", &["url", "retention", "requests"]),
     ("arms", &["legacy", "canary"]),
@@ -44,6 +45,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 16] = [
             "model-timeouts",
             "prices",
             "ca-file",
+            "http",
             "max-concurrency",
             "queue",
             "include-usage",

@@ -49,7 +49,13 @@ impl Drop for Daemon {
 impl Daemon {
     /// Starts it and waits until it is ready.
     pub(super) async fn start(config: &Path, log_format: &str) -> Self {
+        Self::start_in(config, log_format, &[]).await
+    }
+
+    /// The same with these variables in its environment.
+    pub(super) async fn start_in(config: &Path, log_format: &str, env: &[(&str, &str)]) -> Self {
         let mut child = cutover()
+            .envs(env.iter().copied())
             .args(["run", "--log-format", log_format, "--config"])
             .arg(config)
             .current_dir(config.parent().unwrap())
