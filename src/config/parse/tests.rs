@@ -75,7 +75,7 @@ fn check_expected(path: &Path, found: &str) {
 #[test]
 fn every_invalid_file_is_refused_with_all_of_its_faults() {
     let paths = fixtures("invalid");
-    assert_eq!(paths.len(), 12);
+    assert_eq!(paths.len(), 13);
     for path in paths {
         let text = fs::read_to_string(&path).unwrap();
         let faults = parse(&text, &env).expect_err(&path.display().to_string());
