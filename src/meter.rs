@@ -3,7 +3,8 @@
 //! It copies no body that it need not read, and knows the dialect only through `llm`. If it is dropped
 //! before the attempt ended, the client went away; what is read on after that only adds usage.
 
-use std::borrow::Cow;
+mod whole;
+
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -11,13 +12,14 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::clock::monotonic_ms;
-use crate::llm::{self, Dialect, PlainFacts, StreamWatch};
+use crate::llm::{self, Dialect, StreamWatch};
 use crate::outcome::Outcome;
 use crate::proxy::learner::Learner;
 use crate::proxy::plane::Worker;
 use crate::sample::{Role, Sample};
 use crate::upstream::limit::Slot;
 use crate::upstream::pool::Pool;
+use whole::Whole;
 
 /// A plain answer larger than this is not read for usage and soft errors; it passes all the same.
 pub const PLAIN_MAX_BYTES: usize = 1024 * 1024;
@@ -65,17 +67,6 @@ enum Watch {
     Whole(Whole),
 }
 
-/// A body that is judged at its end.
-#[derive(Debug)]
-struct Whole {
-    dialect: Option<Dialect>,
-    /// `None` for an error answer, whose body only says whose fault it is.
-    content_type: Option<Box<str>>,
-    is_error: bool,
-    chunks: Vec<Bytes>,
-    bytes: usize,
-}
-
 impl Meter {
     /// Starts the clock of an attempt. `sample` holds all that is known before it is sent.
     #[must_use]
@@ -112,7 +103,7 @@ impl Meter {
         let tells_usage = match &self.watch {
             Watch::Blind(_) => false,
             Watch::Stream(_) => true,
-            Watch::Whole(whole) => !whole.is_error,
+            Watch::Whole(whole) => whole.tells_usage(),
         };
         if self.reported || self.worker.draining.get() || !tells_usage {
             return None;
@@ -168,35 +159,17 @@ impl Meter {
 
     /// Reads the body of an answer that is not measured, only to learn from it.
     pub fn watch_object(&mut self) {
-        self.watch = Watch::Whole(Whole {
-            dialect: None,
-            content_type: None,
-            is_error: false,
-            chunks: Vec::new(),
-            bytes: 0,
-        });
+        self.watch = Watch::Whole(Whole::object());
     }
 
     /// Reads the body as one answer, to be judged at its end.
     pub fn watch_plain(&mut self, dialect: Dialect, content_type: Option<&str>) {
-        self.watch = Watch::Whole(Whole {
-            dialect: Some(dialect),
-            content_type: content_type.map(Box::from),
-            is_error: false,
-            chunks: Vec::new(),
-            bytes: 0,
-        });
+        self.watch = Watch::Whole(Whole::answer(dialect, content_type));
     }
 
     /// Reads the body of an error answer, to say at its end whose fault it was.
     pub fn watch_error(&mut self, dialect: Option<Dialect>) {
-        self.watch = Watch::Whole(Whole {
-            dialect,
-            content_type: None,
-            is_error: true,
-            chunks: Vec::new(),
-            bytes: 0,
-        });
+        self.watch = Watch::Whole(Whole::error(dialect));
     }
 
     /// The outcome is known from the head: the body only passes.
@@ -223,15 +196,9 @@ impl Meter {
                 }
             }
             Watch::Whole(whole) => {
-                whole.bytes += chunk.len();
-                if whole.bytes <= PLAIN_MAX_BYTES {
-                    whole.chunks.push(chunk.clone());
-                } else {
-                    if let Some(learner) = self.learner.as_ref().filter(|_| !whole.is_error) {
-                        // The id of a response stands at its beginning.
-                        let head: &[u8] = whole.chunks.first().map_or(chunk, |first| first);
-                        let ids = llm::ids_of_answer(whole.dialect, head);
-                        learner.learn(&ids, &self.worker.samples);
+                if !whole.feed(chunk) {
+                    if let Some(learner) = &self.learner {
+                        learner.learn(&whole.first_ids(chunk), &self.worker.samples);
                     }
                     // Too large to read: judged by its status alone.
                     self.watch =
@@ -294,11 +261,8 @@ impl Meter {
             Watch::Whole(whole) => {
                 let (status, body) = (self.sample.status, whole.body());
                 let facts = whole.judge(&body, status, self.key_injected);
-                if let Some(learner) = self.learner.as_ref().filter(|_| !whole.is_error) {
-                    learner.learn(
-                        &llm::ids_of_answer(whole.dialect, &body),
-                        &self.worker.samples,
-                    );
+                if let Some(learner) = &self.learner {
+                    learner.learn(&whole.ids(&body), &self.worker.samples);
                 }
                 self.sample.usage = facts.usage;
                 // What the body says is nearer to the bill than a header of something in front of it.
@@ -383,8 +347,6 @@ impl Meter {
         let sample = Sample {
             outcome,
             latency_us,
-            // Whatever the rest was, the client did not get it.
-            complete: self.sample.complete && self.left_us.is_none(),
             model: self.sample.model.take(),
             upstream_request_id: self.sample.upstream_request_id.take(),
             tag: self.sample.tag.take(),
@@ -404,37 +366,6 @@ impl Drop for Meter {
         } else {
             Outcome::ClientGone
         });
-    }
-}
-
-impl Whole {
-    fn by_status(&self, status: u16, key_injected: bool) -> Outcome {
-        if self.is_error {
-            llm::classify_status(self.dialect, status, key_injected, None)
-        } else {
-            Outcome::Ok
-        }
-    }
-
-    fn body(&self) -> Cow<'_, [u8]> {
-        match self.chunks.as_slice() {
-            [one] => Cow::Borrowed(one),
-            several => Cow::Owned(several.concat()),
-        }
-    }
-
-    fn judge(&self, body: &[u8], status: u16, key_injected: bool) -> PlainFacts {
-        match self.dialect {
-            Some(dialect) if !self.is_error => {
-                let content_type = self.content_type.as_deref();
-                llm::read_plain(dialect, status, content_type, body)
-            }
-            dialect => PlainFacts {
-                outcome: llm::classify_status(dialect, status, key_injected, Some(body)),
-                usage: None,
-                reported_cost_usd: None,
-            },
-        }
     }
 }
 

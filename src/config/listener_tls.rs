@@ -67,7 +67,9 @@ impl ListenerTls {
             ),
             remedy: "name the key that the certificate was issued for",
         })?;
-        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // A client that names nothing of this is turned away, and old ones name their version, too.
+        let offered: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
+        server.alpn_protocols = offered.map(<[u8]>::to_vec).to_vec();
         Ok(Self {
             cert: cert.0,
             key: key.0,

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::addresses::Addresses;
 use super::breaker::Breaker;
 use super::connection::{Connection, Link, Own};
-use super::shared::{STREAMS_MAX, Shared, Stream};
+use super::shared::{PING, STREAMS_MAX, Shared, Stream};
 use super::target::{ConnectError, Origin, Target};
 use super::warm::Warm;
 use crate::clock::monotonic_ms;
@@ -265,7 +265,7 @@ impl Pool {
         };
         if connected.is_http2 {
             let left = limit.saturating_sub(started_at.elapsed());
-            let begun = tokio::time::timeout(left, Shared::begin(connected.socket)).await;
+            let begun = tokio::time::timeout(left, Shared::begin(connected.socket, PING)).await;
             let begun = begun.map_err(|_| ConnectError {
                 outcome: Outcome::TimeoutConnect,
                 message: "HTTP/2 did not begin in time".to_owned(),

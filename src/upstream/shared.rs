@@ -25,10 +25,9 @@ pub(super) const STREAMS_MAX: usize = 100;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// All streams together, with room to spare: nobody who does not read takes it from the others.
 const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024 * 1024;
-/// A connection with streams and without news for this long is asked whether it lives,
-const PING_AFTER: Duration = Duration::from_secs(20);
-/// and ends, with all of its streams, if it does not answer for this long.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so long without news, a connection with streams is asked whether it lives; if it does not answer
+/// for so long, it ends with all of its streams.
+pub(super) const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 /// Streams that were reset here are remembered, so that what still arrives for them is no error.
 const RESETS_REMEMBERED: usize = 1_000;
 
@@ -87,8 +86,8 @@ impl Drop for Stream {
 }
 
 impl Shared {
-    /// Begins HTTP/2 on a connection that was made.
-    pub(super) async fn begin(socket: Socket) -> hyper::Result<Self> {
+    /// Begins HTTP/2 on a connection that was made; `ping` as [`PING`].
+    pub(super) async fn begin(socket: Socket, ping: (Duration, Duration)) -> hyper::Result<Self> {
         let max_head = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
         let (sender, driver) = http2::Builder::new(LocalExec)
             .timer(TokioTimer::new())
@@ -97,8 +96,8 @@ impl Shared {
             .initial_max_send_streams(STREAMS_MAX)
             .max_header_list_size(max_head)
             .max_concurrent_reset_streams(RESETS_REMEMBERED)
-            .keep_alive_interval(PING_AFTER)
-            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_interval(ping.0)
+            .keep_alive_timeout(ping.1)
             .keep_alive_while_idle(false)
             .handshake(TokioIo::new(socket))
             .await?;

@@ -422,7 +422,7 @@ async fn clients_agree_on_the_version_of_http_in_the_tls_handshake() {
         assert_eq!((answer.status, answer.end), (StatusCode::OK, Ended::Clean));
         assert_eq!(served(&answer), "canary");
     }
-    for alpn in [&[][..], &["http/1.1"]] {
+    for alpn in [&[][..], &["http/1.1"], &["http/1.0"]] {
         let mut tls = certificate.connect(rig.port(), alpn).await.unwrap();
         let body = ask("ok", true).to_string();
         let head = format!(

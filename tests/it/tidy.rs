@@ -61,6 +61,7 @@ fn pure_files_name_no_runtime_no_network_and_no_database() {
                 "src/proxy/assign.rs",
                 "src/proxy/budget.rs",
                 "src/proxy/failover.rs",
+                "src/upstream/addresses.rs",
                 "src/upstream/breaker.rs",
                 "src/upstream/warm.rs",
             ]

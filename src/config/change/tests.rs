@@ -33,84 +33,86 @@ fn edit(from: &str, to: &str) -> Changes {
     compare(&config(BASE), &config(&BASE.replace(from, to)))
 }
 
+/// From, to, what it resets, and whether the policy changed.
+const EDITS: &[(&str, &str, Reset, bool)] = &[
+    ("\"5%\" }", "\"5%\" } # the same", Reset::None, false),
+    ("\"5%\" }", "\"3%\" }", Reset::Ledgers, true),
+    (
+        "error-rate = { max = \"5%\" }",
+        "error-rate = \"off\"",
+        Reset::Ledgers,
+        true,
+    ),
+    ("KEY_ONE", "KEY_TWO", Reset::Ledgers, false),
+    ("\"n\"", "\"o\"", Reset::Ledgers, false),
+    ("\"1s\"", "\"2s\"", Reset::Ledgers, false),
+    (
+        "\"1s\"",
+        "\"1s\", tokens-per-second = 9",
+        Reset::Ledgers,
+        false,
+    ),
+    (
+        "timeouts",
+        "model-timeouts = { \"o*\" = { idle = \"1s\" } }\ntimeouts",
+        Reset::Ledgers,
+        false,
+    ),
+    (
+        "[store]",
+        "drain-after-disconnect = \"5s\"\n[store]",
+        Reset::None,
+        false,
+    ),
+    (
+        "timeouts",
+        "http = \"auto\"\ntimeouts",
+        Reset::Ledgers,
+        false,
+    ),
+    ("timeouts", "http = \"1\"\ntimeouts", Reset::None, false),
+    (
+        "timeouts",
+        "max-concurrency = 9\ntimeouts",
+        Reset::None,
+        false,
+    ),
+    (
+        "timeouts",
+        "include-usage = false\ntimeouts",
+        Reset::None,
+        false,
+    ),
+    ("a.example.com", "c.example.com", Reset::Ledgers, false),
+    ("b.example.com", "c.example.com", Reset::Rollout, false),
+    ("b.example.com", "b.example.com/v1/", Reset::None, false),
+    ("\"50%\"", "\"off\"", Reset::None, true),
+    ("retreat", "stages = [\"5%\"]\nretreat", Reset::None, true),
+    (
+        "retreat",
+        "match = { models = [\"x\"] }\nretreat",
+        Reset::Ledgers,
+        false,
+    ),
+    ("retreat", "failover = false\nretreat", Reset::None, false),
+    // Money is no evidence.
+    (
+        "[store]",
+        "tag-header = \"x-team\"\n[store]",
+        Reset::None,
+        false,
+    ),
+    (
+        "timeouts",
+        "prices = { n = { input = 1, output = 2 } }\ntimeouts",
+        Reset::None,
+        false,
+    ),
+];
+
 #[test]
 fn an_edit_costs_as_much_evidence_as_it_invalidates() {
-    let cases = [
-        ("\"5%\" }", "\"5%\" } # the same", Reset::None, false),
-        ("\"5%\" }", "\"3%\" }", Reset::Ledgers, true),
-        (
-            "error-rate = { max = \"5%\" }",
-            "error-rate = \"off\"",
-            Reset::Ledgers,
-            true,
-        ),
-        ("KEY_ONE", "KEY_TWO", Reset::Ledgers, false),
-        ("\"n\"", "\"o\"", Reset::Ledgers, false),
-        ("\"1s\"", "\"2s\"", Reset::Ledgers, false),
-        (
-            "\"1s\"",
-            "\"1s\", tokens-per-second = 9",
-            Reset::Ledgers,
-            false,
-        ),
-        (
-            "timeouts",
-            "model-timeouts = { \"o*\" = { idle = \"1s\" } }\ntimeouts",
-            Reset::Ledgers,
-            false,
-        ),
-        (
-            "[store]",
-            "drain-after-disconnect = \"5s\"\n[store]",
-            Reset::None,
-            false,
-        ),
-        (
-            "timeouts",
-            "http = \"auto\"\ntimeouts",
-            Reset::Ledgers,
-            false,
-        ),
-        ("timeouts", "http = \"1\"\ntimeouts", Reset::None, false),
-        (
-            "timeouts",
-            "max-concurrency = 9\ntimeouts",
-            Reset::None,
-            false,
-        ),
-        (
-            "timeouts",
-            "include-usage = false\ntimeouts",
-            Reset::None,
-            false,
-        ),
-        ("a.example.com", "c.example.com", Reset::Ledgers, false),
-        ("b.example.com", "c.example.com", Reset::Rollout, false),
-        ("b.example.com", "b.example.com/v1/", Reset::None, false),
-        ("\"50%\"", "\"off\"", Reset::None, true),
-        ("retreat", "stages = [\"5%\"]\nretreat", Reset::None, true),
-        (
-            "retreat",
-            "match = { models = [\"x\"] }\nretreat",
-            Reset::Ledgers,
-            false,
-        ),
-        ("retreat", "failover = false\nretreat", Reset::None, false),
-        // Money is no evidence.
-        (
-            "[store]",
-            "tag-header = \"x-team\"\n[store]",
-            Reset::None,
-            false,
-        ),
-        (
-            "timeouts",
-            "prices = { n = { input = 1, output = 2 } }\ntimeouts",
-            Reset::None,
-            false,
-        ),
-    ];
-    for (from, to, reset, policy_changed) in cases {
+    for &(from, to, reset, policy_changed) in EDITS {
         let changes = edit(from, to);
         let [rollout] = changes.rollouts.as_slice() else {
             panic!("{changes:?}")
@@ -122,76 +124,78 @@ fn an_edit_costs_as_much_evidence_as_it_invalidates() {
     }
 }
 
-#[test]
-fn differences_are_told_with_both_values_and_without_secrets() {
-    let cases = [
-        (
-            "\"5%\" }",
-            "\"0.3%\" }",
-            "rollout.default.guards.error-rate.max: 5% -> 0.3%",
-        ),
-        (
-            "{ max = \"5%\" }",
-            "{ max = \"5%\", max-ratio = 1.2 }",
-            "rollout.default.guards.error-rate.max-increase: (none) -> 0%\n\
+/// From, to, and how it is told.
+const DIFFERENCES: &[(&str, &str, &str)] = &[
+    (
+        "\"5%\" }",
+        "\"0.3%\" }",
+        "rollout.default.guards.error-rate.max: 5% -> 0.3%",
+    ),
+    (
+        "{ max = \"5%\" }",
+        "{ max = \"5%\", max-ratio = 1.2 }",
+        "rollout.default.guards.error-rate.max-increase: (none) -> 0%\n\
              rollout.default.guards.error-rate.max-ratio: (none) -> 1.2",
-        ),
-        (
-            "KEY_ONE",
-            "KEY_TWO",
-            "arms.canary.api-key: changed (secret)",
-        ),
-        (
-            "env:KEY_ONE",
-            "client",
-            "arms.canary.api-key: (secret) -> client",
-        ),
-        ("\"1s\"", "\"2s\"", "arms.canary.timeouts.connect: 1s -> 2s"),
-        (
-            "\"1s\"",
-            "\"1s\", total = \"5m\"",
-            "arms.canary.timeouts.total: none (streams), 10m (plain) -> 5m",
-        ),
-        (
-            "\"1s\"",
-            "\"1s\", tokens-per-second = 9",
-            "arms.canary.timeouts.tokens-per-second: (none) -> 9",
-        ),
-        (
-            "timeouts",
-            "model-timeouts = { \"o*\" = { total = \"1s\" } }\ntimeouts",
-            "arms.canary.model-timeouts.o*.first-byte: (none) -> 1m (streams), none (plain)\n\
+    ),
+    (
+        "KEY_ONE",
+        "KEY_TWO",
+        "arms.canary.api-key: changed (secret)",
+    ),
+    (
+        "env:KEY_ONE",
+        "client",
+        "arms.canary.api-key: (secret) -> client",
+    ),
+    ("\"1s\"", "\"2s\"", "arms.canary.timeouts.connect: 1s -> 2s"),
+    (
+        "\"1s\"",
+        "\"1s\", total = \"5m\"",
+        "arms.canary.timeouts.total: none (streams), 10m (plain) -> 5m",
+    ),
+    (
+        "\"1s\"",
+        "\"1s\", tokens-per-second = 9",
+        "arms.canary.timeouts.tokens-per-second: (none) -> 9",
+    ),
+    (
+        "timeouts",
+        "model-timeouts = { \"o*\" = { total = \"1s\" } }\ntimeouts",
+        "arms.canary.model-timeouts.o*.first-byte: (none) -> 1m (streams), none (plain)\n\
              arms.canary.model-timeouts.o*.idle: (none) -> 5m\n\
              arms.canary.model-timeouts.o*.total: (none) -> 1s",
-        ),
-        (
-            "retreat",
-            "confidence = \"99.9%\"\nretreat",
-            "rollout.default.confidence: 99% -> 99.9%",
-        ),
-        (
-            "retreat",
-            "stages = [{ weight = \"5%\", approve = true }, \"100%\"]\nretreat",
-            "rollout.default.stages: 1% 1h, 5% 1h, 25% 1h, 50% 1h, 75% 1h, 95% 1day, 100% 0s \
+    ),
+    (
+        "retreat",
+        "confidence = \"99.9%\"\nretreat",
+        "rollout.default.confidence: 99% -> 99.9%",
+    ),
+    (
+        "retreat",
+        "stages = [{ weight = \"5%\", approve = true }, \"100%\"]\nretreat",
+        "rollout.default.stages: 1% 1h, 5% 1h, 25% 1h, 50% 1h, 75% 1h, 95% 1day, 100% 0s \
              -> 5% 1h approve, 100% 0s",
-        ),
-        (
-            "timeouts",
-            "prices = { n = { input = 1, cache-write = 3, output = 2 } }\ntimeouts",
-            "arms.canary.prices.n: (none) -> input 1, cached-input 1, cache-write 3, cache-write-1h 3, output 2",
-        ),
-        (
-            "[store]",
-            "tag-header = \"X-Team\"\n[store]",
-            "proxy.tag-header: (none) -> x-team",
-        ),
-        (
-            "[store]",
-            "max-body = \"100MB\"\n[store]",
-            "proxy.max-body: 64MiB -> 100000000B",
-        ),
-    ];
-    for (from, to, expected) in cases {
+    ),
+    (
+        "timeouts",
+        "prices = { n = { input = 1, cache-write = 3, output = 2 } }\ntimeouts",
+        "arms.canary.prices.n: (none) -> input 1, cached-input 1, cache-write 3, cache-write-1h 3, output 2",
+    ),
+    (
+        "[store]",
+        "tag-header = \"X-Team\"\n[store]",
+        "proxy.tag-header: (none) -> x-team",
+    ),
+    (
+        "[store]",
+        "max-body = \"100MB\"\n[store]",
+        "proxy.max-body: 64MiB -> 100000000B",
+    ),
+];
+
+#[test]
+fn differences_are_told_with_both_values_and_without_secrets() {
+    for &(from, to, expected) in DIFFERENCES {
         assert_eq!(edit(from, to).lines.join("\n"), expected);
     }
     assert!(edit("n", "n").is_empty());

@@ -13,6 +13,7 @@ use tokio::task::LocalSet;
 
 use super::super::body::UploadBody;
 use super::super::connection::SendError;
+use super::super::socket::Socket;
 use super::super::target::tests::{Says, Scripted, arm, direct};
 use super::super::via::ProxyEnv;
 use super::*;
@@ -241,6 +242,40 @@ async fn the_end_of_a_shared_connection_says_what_became_of_each_request() {
         assert!(one.is_reused());
         let stale = one.send(get("/7")).await;
         assert!(matches!(stale, Err(SendError::Stale)), "{stale:?}");
+    };
+    LocalSet::new().run_until(all).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_found_out_by_pings_and_all_its_requests_end() {
+    let (listener, address) = listen().await;
+    let (hold, mut held) = mpsc::channel::<Peer>(1);
+    tokio::spawn(async move {
+        let mut peer = Peer::accept(&listener, &[]).await;
+        // It answers one request, and neither reads nor says anything from then on.
+        let stream = peer.request().await;
+        peer.answer(stream).await;
+        hold.send(peer).await.ok();
+    });
+    let all = async {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let ping = (Duration::from_millis(100), Duration::from_millis(100));
+        let shared = Shared::begin(Socket::Plain(tcp), ping).await.unwrap();
+        let mut stream = shared.stream().unwrap();
+        let answer = stream.sender.try_send_request(get("http://provider/a"));
+        assert_eq!(answer.await.unwrap().status(), 200);
+        let silent = held.recv().await.unwrap();
+        let (mut one, mut two) = (shared.stream().unwrap(), shared.stream().unwrap());
+        let both = async {
+            tokio::join!(
+                one.sender.try_send_request(get("http://provider/b")),
+                two.sender.try_send_request(get("http://provider/c")),
+            )
+        };
+        let (one, two) = tokio::time::timeout(LIMIT, both).await.unwrap();
+        assert!(one.is_err() && two.is_err());
+        assert!(!shared.is_good(Instant::now()), "it would be used again");
+        drop(silent);
     };
     LocalSet::new().run_until(all).await;
 }
