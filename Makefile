@@ -24,7 +24,7 @@ mixed-load:
 
 ## make fuzz: every parser of bytes from outside, five minutes each (FUZZ_S=300); needs a nightly compiler and cargo-fuzz
 FUZZ_S ?= 300
-FUZZ_TARGETS ?= sse chat completions embeddings responses messages request config
+FUZZ_TARGETS ?= sse chat completions embeddings responses messages request config head inflate
 fuzz:
 	@cargo +nightly fuzz --version >/dev/null 2>&1 || { \
 	  echo "make fuzz needs: rustup toolchain install nightly && cargo install cargo-fuzz" >&2; exit 2; }

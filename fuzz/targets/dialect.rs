@@ -1,7 +1,9 @@
 //! What holds for the answers of every dialect, whatever bytes they are.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use cutover::llm::{self, Dialect, ModelEcho, StreamWatch};
+use cutover::llm::{self, Dialect, ModelEcho, StreamWatch, UsageStrip};
 use cutover::outcome::Outcome;
 
 /// Pieces of the data, cut where its own first bytes say.
@@ -44,7 +46,39 @@ pub fn read_stream(dialect: Dialect, data: &[u8]) {
         cut.feed(piece);
     }
     assert_eq!(facts(whole), facts(cut));
+    assert_eq!(ids(dialect, &[data]), ids(dialect, &pieces(data)));
     echo(dialect, true, data);
+    strip(data);
+}
+
+/// The state that a stream gives out, cut like this.
+fn ids(dialect: Dialect, pieces: &[&[u8]]) -> BTreeSet<u64> {
+    let mut watch = StreamWatch::learning(dialect);
+    let mut ids = BTreeSet::new();
+    for piece in pieces {
+        watch.feed(piece);
+        ids.extend(watch.take_ids());
+    }
+    watch.finish(true);
+    ids.extend(watch.take_ids());
+    ids
+}
+
+/// The usage event is taken out alike however the stream is cut, and nothing else is.
+fn strip(data: &[u8]) {
+    let stripped = |pieces: &[&[u8]]| {
+        let mut strip = UsageStrip::default();
+        let mut out = Vec::new();
+        for piece in pieces {
+            out.extend_from_slice(&strip.feed(&Bytes::copy_from_slice(piece)));
+        }
+        out.extend_from_slice(&strip.end());
+        out
+    };
+    let whole = stripped(&[data]);
+    assert_eq!(whole, stripped(&pieces(data)), "the cut matters");
+    let names_usage = data.windows(7).any(|window| window == b"\"usage\"");
+    assert!(names_usage || whole == data, "bytes were changed");
 }
 
 /// A whole answer is read, by its status, without a fault of ours.
@@ -59,6 +93,7 @@ pub fn read_plain(dialect: Dialect, data: &[u8]) {
         let outcome = llm::with_clients_own_key(outcome);
         assert!(!matches!(outcome, Outcome::Auth | Outcome::Quota));
     }
+    std::hint::black_box(llm::ids_of_answer(Some(dialect), data));
     echo(dialect, false, data);
 }
 

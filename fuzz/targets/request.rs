@@ -28,8 +28,14 @@ fn read(dialect: Dialect, data: &[u8]) {
     let key = llm::sticky_auto(dialect, &facts, data, |_| false);
     assert_eq!(key, llm::sticky_auto(dialect, &facts, data, |_| false));
     black_box(llm::sticky_auto(dialect, &facts, data, |_| true));
-    let parsed: Result<Value, _> = serde_json::from_slice(data);
-    let (Ok(before), Some(span)) = (parsed, facts.model_span.clone()) else {
+    let Ok(before) = serde_json::from_slice::<Value>(data) else {
+        return;
+    };
+    let slot = llm::usage_slot(dialect, data, &facts);
+    if let Some(slot) = slot {
+        asks_for_usage(&before, data, slot);
+    }
+    let Some(span) = facts.model_span.clone() else {
         return;
     };
     // A body that is JSON stays JSON, and differs in the model alone.
@@ -40,4 +46,16 @@ fn read(dialect: Dialect, data: &[u8]) {
     assert_eq!(after["model"], name);
     after["model"] = before["model"].clone();
     assert_eq!(after, before);
+}
+
+/// A body that asks for usage is JSON, and differs in that alone.
+fn asks_for_usage(before: &Value, data: &[u8], slot: usize) {
+    let body = Bytes::copy_from_slice(data);
+    let asking = llm::rewrite_request(&body, Some(slot), None);
+    let mut after: Value = serde_json::from_slice(&asking).expect("the new body is JSON");
+    let options = after
+        .as_object_mut()
+        .and_then(|all| all.remove("stream_options"));
+    assert_eq!(options, Some(serde_json::json!({"include_usage": true})));
+    assert_eq!(&after, before);
 }

@@ -2,6 +2,7 @@
 //!
 //! The chunks share memory with those that pass. Pure, and bounded: what is larger than
 //! [`PLAIN_MAX_BYTES`] is let go unread.
+#![deny(clippy::disallowed_methods)]
 
 use std::borrow::Cow;
 

@@ -1,6 +1,7 @@
 //! What may be done to an answer's body between the meter and the client.
 //!
 //! Pure. Only what must change changes, and whatever is not concerned passes as it came.
+#![deny(clippy::disallowed_methods)]
 
 use bytes::Bytes;
 
