@@ -31,7 +31,10 @@ impl AdminClient {
                 token: from_env,
             });
         }
-        let parsed = parse::load(&args.config.config)
+        // Whoever looks from another shell need not have the providers' keys there.
+        let path = &args.config.config;
+        let parsed = parse::load(path)
+            .or_else(|error| parse::load_without_secrets(path).map_err(|_| error))
             .map_err(|error| Failure::Unreachable(format!("{error}\nor name it with --admin")))?;
         let admin = parsed.config.admin;
         let mut addr = admin.listen;
@@ -41,6 +44,7 @@ impl AdminClient {
         let token = admin
             .token
             .map(|token| token.expose().to_owned())
+            .filter(|token| token != parse::UNSET)
             .or(from_env);
         Ok(Self {
             addr: addr.to_string(),
@@ -118,5 +122,34 @@ impl AdminClient {
             "no daemon at {}: {error}; is `cutover run` running, and is --config or --admin right?",
             self.addr
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ConfigArg;
+    use super::*;
+
+    #[test]
+    fn an_operator_needs_no_provider_keys_to_find_the_daemon() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("cutover.toml");
+        let text = "[admin]\nlisten = \"127.0.0.1:9999\"\ntoken = \"env:CUTOVER_TEST_UNSET_TOKEN\"\n\
+            [arms.legacy]\nbase-url = \"https://a.example.com\"\n\
+            [arms.canary]\nbase-url = \"https://b.example.com\"\napi-key = \"env:CUTOVER_TEST_UNSET_KEY\"\n";
+        std::fs::write(&config, text).unwrap();
+        let args = |config| AdminArgs {
+            config: ConfigArg { config },
+            admin: None,
+            json: false,
+        };
+        let client = AdminClient::new(&args(config.clone())).ok().unwrap();
+        assert_eq!(client.addr, "127.0.0.1:9999");
+        assert_ne!(client.token.as_deref(), Some(parse::UNSET));
+        std::fs::write(&config, text.replace("api-key", "api-kee")).unwrap();
+        assert!(
+            AdminClient::new(&args(config)).is_err(),
+            "a fault is still told"
+        );
     }
 }

@@ -29,6 +29,10 @@ pub use fault::Fault;
 /// The commented configuration that `cutover example-config` prints: every key with its default.
 pub const EXAMPLE: &str = include_str!("../../config/cutover.toml");
 
+/// Stands for a variable that is not set, for those who only look. Some secrets are addresses; this is one,
+/// and as good a key as any.
+pub const UNSET: &str = "https://unset.invalid/";
+
 /// Larger files are no configuration.
 const LARGEST_FILE: u64 = 1 << 20;
 
@@ -132,8 +136,7 @@ fn load_with(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed
 /// # Errors
 /// As [`load`].
 pub fn load_without_secrets(path: &Path) -> Result<Parsed, LoadError> {
-    // Some secrets are addresses; this is one, and as good a key as any.
-    let env = |name: &str| process_env(name).or(Some("https://unset.invalid/".to_owned()));
+    let env = |name: &str| process_env(name).or(Some(UNSET.to_owned()));
     load_with(path, &env)
 }
 
