@@ -3,6 +3,7 @@
 //! It copies no body that it need not read, and knows the dialect only through `llm`. If it is dropped
 //! before the attempt ended, the client went away; what is read on after that only adds usage.
 
+mod ticket;
 mod whole;
 
 use std::rc::Rc;
@@ -11,15 +12,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::clock::monotonic_ms;
 use crate::llm::{self, Dialect, StreamWatch};
 use crate::outcome::Outcome;
 use crate::proxy::learner::Learner;
 use crate::proxy::plane::Worker;
-use crate::sample::{Role, Sample};
+use crate::sample::{self, Role, Sample};
 use crate::upstream::limit::Slot;
-use crate::upstream::pool::Pool;
-use whole::Whole;
+pub use ticket::Ticket;
+use whole::{Tail, Whole};
 
 /// A plain answer larger than this is not read for usage and soft errors; it passes all the same.
 pub const PLAIN_MAX_BYTES: usize = 1024 * 1024;
@@ -37,6 +37,8 @@ pub struct Meter {
     /// The request asks for usage where the client did not.
     asks_usage: bool,
     reported: bool,
+    /// The answer was given, and counted, before.
+    is_replay: bool,
     /// Its place under the arm's limit, if that has one.
     slot: Option<Slot>,
     /// Whose breaker learns how it goes; `None` once that is told, or when nothing is dialled.
@@ -45,15 +47,6 @@ pub struct Meter {
     learner: Option<Rc<Learner>>,
     /// When the client went away, if the answer is read on without it: its latency in microseconds.
     left_us: Option<u64>,
-}
-
-/// Leave to dial an arm: what its breaker wants to know in return.
-#[derive(Debug)]
-pub struct Ticket {
-    /// The arm's pool, with its breaker.
-    pub pool: Rc<Pool>,
-    /// The attempt is the one probe of an open breaker.
-    pub is_probe: bool,
 }
 
 /// How an answer's body is read.
@@ -65,6 +58,8 @@ enum Watch {
     Stream(Box<StreamWatch>),
     /// As one value, judged at its end; the chunks share memory with those that pass.
     Whole(Whole),
+    /// As one value that is too large to be read: its outcome is known, its usage stands at its end.
+    Tail(Tail),
 }
 
 impl Meter {
@@ -84,6 +79,7 @@ impl Meter {
             key_injected,
             asks_usage: false,
             reported: false,
+            is_replay: false,
             slot: None,
             ticket,
             learner: None,
@@ -102,7 +98,7 @@ impl Meter {
     pub fn read_on(&mut self) -> Option<Self> {
         let tells_usage = match &self.watch {
             Watch::Blind(_) => false,
-            Watch::Stream(_) => true,
+            Watch::Stream(_) | Watch::Tail(_) => true,
             Watch::Whole(whole) => whole.tells_usage(),
         };
         if self.reported || self.worker.draining.get() || !tells_usage {
@@ -145,8 +141,8 @@ impl Meter {
             .or_else(|| headers.get("request-id"));
         self.sample.upstream_request_id = id
             .and_then(|id| id.to_str().ok())
-            .map(|id| clipped(id, Sample::REQUEST_ID_MAX_BYTES));
-        self.sample.reported_cost_usd = reported_cost_in(headers);
+            .map(|id| sample::clipped(id, Sample::REQUEST_ID_MAX_BYTES));
+        self.sample.reported_cost_usd = llm::reported_cost_in(headers);
     }
 
     /// Reads the body as a stream of events from here on.
@@ -155,6 +151,13 @@ impl Meter {
             Some(_) => StreamWatch::learning(dialect),
             None => StreamWatch::new(dialect),
         }));
+    }
+
+    /// Reads the body as a stream of events only to learn from it: its tokens were counted when they were
+    /// asked for.
+    pub fn watch_ids(&mut self, dialect: Dialect) {
+        self.watch_stream(dialect);
+        self.is_replay = true;
     }
 
     /// Reads the body of an answer that is not measured, only to learn from it.
@@ -181,6 +184,7 @@ impl Meter {
     pub fn chunk(&mut self, chunk: &Bytes) {
         match &mut self.watch {
             Watch::Blind(_) => {}
+            Watch::Tail(tail) => tail.feed(chunk),
             Watch::Stream(stream) => {
                 stream.feed(chunk);
                 if let Some(learner) = &self.learner {
@@ -191,7 +195,7 @@ impl Meter {
                 if is_awaited && self.sample.ttft_us.is_none() && stream.has_content() {
                     self.sample.ttft_us = Some(micros_since(self.sent_at));
                     if let Some(ticket) = self.ticket.take() {
-                        ticket.pool.breaker().alive();
+                        ticket.alive();
                     }
                 }
             }
@@ -200,9 +204,9 @@ impl Meter {
                     if let Some(learner) = &self.learner {
                         learner.learn(&whole.first_ids(chunk), &self.worker.samples);
                     }
-                    // Too large to read: judged by its status alone.
-                    self.watch =
-                        Watch::Blind(whole.by_status(self.sample.status, self.key_injected));
+                    // Too large to read: judged by its status alone, but for what its end says.
+                    let outcome = whole.by_status(self.sample.status, self.key_injected);
+                    self.watch = Watch::Tail(whole.tail(outcome, chunk));
                 }
             }
         }
@@ -248,6 +252,13 @@ impl Meter {
                 self.sample.complete = true;
                 *outcome
             }
+            Watch::Tail(tail) => {
+                let (usage, cost) = tail.usage();
+                self.sample.usage = usage;
+                self.sample.reported_cost_usd = cost.or(self.sample.reported_cost_usd);
+                self.sample.complete = true;
+                tail.outcome
+            }
             Watch::Stream(stream) => {
                 let outcome = stream.finish(true);
                 if let Some(learner) = &self.learner {
@@ -283,7 +294,7 @@ impl Meter {
 
     /// The arm refused what the client did not ask for. The attempt is nobody's, and not the live one that
     /// was counted: that is the next one, without the question.
-    fn usage_refused(&mut self, answered: Outcome) -> Outcome {
+    pub fn usage_refused(&mut self, answered: Outcome) -> Outcome {
         self.tell_breaker(answered);
         self.sample.role = Role::Retry;
         self.report(Outcome::Internal);
@@ -327,9 +338,14 @@ impl Meter {
         self.report(outcome);
     }
 
+    /// The breaker hears of this attempt's end from somebody else, unless it is its probe.
+    pub fn spare_breaker(&mut self) {
+        self.ticket = self.ticket.take().filter(|ticket| ticket.is_probe);
+    }
+
     fn tell_breaker(&mut self, outcome: Outcome) {
-        if let Some(Ticket { pool, is_probe }) = self.ticket.take() {
-            pool.breaker().ended(is_probe, outcome, monotonic_ms);
+        if let Some(ticket) = self.ticket.take() {
+            ticket.ended(outcome);
         }
     }
 
@@ -339,11 +355,15 @@ impl Meter {
         }
         self.reported = true;
         self.slot = None;
+        self.tell_breaker(outcome);
         let (outcome, latency_us) = match self.left_us {
             Some(left_us) => (Outcome::ClientGone, left_us),
             None => (outcome, micros_since(self.sent_at)),
         };
-        self.tell_breaker(outcome);
+        if self.is_replay {
+            self.sample.usage = None;
+            self.sample.reported_cost_usd = None;
+        }
         let sample = Sample {
             outcome,
             latency_us,
@@ -367,22 +387,6 @@ impl Drop for Meter {
             Outcome::ClientGone
         });
     }
-}
-
-/// The cost that LiteLLM states in a header. The head of a stream leaves before anybody knows it, so
-/// there only the events count.
-fn reported_cost_in(headers: &HeaderMap) -> Option<f64> {
-    llm::reported_cost(headers.get("x-litellm-response-cost")?.to_str().ok()?)
-}
-
-/// A copy of at most `max_bytes` bytes, cut between two characters.
-#[must_use]
-pub fn clipped(text: &str, max_bytes: usize) -> Box<str> {
-    let mut end = text.len().min(max_bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().into()
 }
 
 fn micros_since(start: Instant) -> u64 {

@@ -249,6 +249,16 @@ impl Sample {
     }
 }
 
+/// A copy of at most `max_bytes` bytes, cut between two characters.
+#[must_use]
+pub fn clipped(text: &str, max_bytes: usize) -> Box<str> {
+    let mut end = text.len().min(max_bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().into()
+}
+
 /// The second since 1970 that a time lies in.
 #[must_use]
 pub const fn second_of(at: UnixMillis) -> i64 {

@@ -4,9 +4,12 @@
 //! they are what they are.
 #![deny(clippy::disallowed_methods)]
 
+use memchr::memmem;
+use serde_json::value::RawValue;
+
 use super::error::classify_status;
 use super::stream::Seen;
-use super::{Dialect, anthropic, json, openai};
+use super::{Dialect, anthropic, json, openai, usage};
 use crate::outcome::Outcome;
 use crate::sample::Usage;
 
@@ -52,6 +55,30 @@ pub fn read_plain(
         usage: seen.usage,
         reported_cost_usd: seen.reported_cost_usd,
     }
+}
+
+/// The usage, and the cost, that stand at the end of a body whose beginning is not at hand.
+#[must_use]
+pub fn usage_at_the_end(dialect: Dialect, tail: &[u8]) -> (Option<Usage>, Option<f64>) {
+    // In a text its quotes would be escaped, so what is found is a key, or a value that nothing follows.
+    let Some(at) = memmem::rfind(tail, b"\"usage\"") else {
+        return (None, None);
+    };
+    let after = tail.get(at + b"\"usage\"".len()..).unwrap_or_default();
+    let Some(value) = after.trim_ascii_start().strip_prefix(b":") else {
+        return (None, None);
+    };
+    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<&RawValue>();
+    let Some(Ok(raw)) = values.next() else {
+        return (None, None);
+    };
+    let raw = raw.get();
+    let usage = if dialect.is_anthropic() {
+        usage::merge_anthropic(None, raw)
+    } else {
+        usage::read_openai(raw)
+    };
+    (usage, usage::read_cost(raw))
 }
 
 /// False if the body is not one JSON object.

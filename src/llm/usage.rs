@@ -4,6 +4,8 @@
 //! the cache, so they are added here, once. A cost that the provider states is read beside them. Pure.
 #![deny(clippy::disallowed_methods)]
 
+use http::HeaderMap;
+
 use super::json;
 use crate::sample::{Sample, Usage};
 
@@ -141,6 +143,13 @@ fn set_if_some(field: &mut u32, raw: &str) {
     if let Some(value) = count(raw).filter(|&count| count > 0) {
         *field = value;
     }
+}
+
+/// The cost that LiteLLM states in a header. The head of a stream leaves before anybody knows it, so
+/// there only the events count.
+#[must_use]
+pub fn reported_cost_in(headers: &HeaderMap) -> Option<f64> {
+    reported_cost(headers.get("x-litellm-response-cost")?.to_str().ok()?)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use memchr::memchr2;
 use memchr::memmem::Finder;
 
 use super::json;
+use super::openai::may_be_set;
 use super::sse::Scanner;
 
 /// A usage event has a few hundred bytes.
@@ -150,7 +151,8 @@ impl UsageStrip {
 
 /// True for an event that says nothing but the usage.
 fn is_usage_event(event: &[u8]) -> bool {
-    if USAGE.find(event).is_none() {
+    // Asked for usage, OpenAI writes `null` into all other chunks.
+    if !may_be_set(&USAGE, event) {
         return false;
     }
     let mut is_it = false;

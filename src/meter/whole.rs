@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::PLAIN_MAX_BYTES;
 use crate::llm::{self, Dialect, PlainFacts};
 use crate::outcome::Outcome;
+use crate::sample::Usage;
 
 /// What has arrived of it.
 #[derive(Debug)]
@@ -77,6 +78,17 @@ impl Whole {
         }
     }
 
+    /// What is left to be watched of a body that has become too large with this chunk.
+    pub(super) fn tail(&self, outcome: Outcome, latest: &Bytes) -> Tail {
+        let mut tail = Tail {
+            outcome,
+            dialect: self.dialect.filter(|_| !self.is_error),
+            bytes: Vec::new(),
+        };
+        tail.feed(latest);
+        tail
+    }
+
     /// All of it.
     pub(super) fn body(&self) -> Cow<'_, [u8]> {
         match self.chunks.as_slice() {
@@ -112,5 +124,82 @@ impl Whole {
     pub(super) fn first_ids(&self, latest: &Bytes) -> Vec<u64> {
         // The id of a response stands at its beginning.
         self.ids(self.chunks.first().unwrap_or(latest))
+    }
+}
+
+/// Of a body that is too large, what came last: there the usage stands.
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// What the attempt comes to if the body ends well.
+    pub(super) outcome: Outcome,
+    dialect: Option<Dialect>,
+    bytes: Vec<u8>,
+}
+
+/// So much of the end is kept, at least.
+const TAIL_BYTES: usize = 8 * 1024;
+
+impl Tail {
+    /// Takes a chunk.
+    pub(super) fn feed(&mut self, chunk: &Bytes) {
+        if self.dialect.is_none() {
+            return;
+        }
+        let news = chunk.get(chunk.len().saturating_sub(TAIL_BYTES)..);
+        let news = news.unwrap_or_default();
+        if self.bytes.len() + news.len() > 2 * TAIL_BYTES {
+            let keep = TAIL_BYTES.saturating_sub(news.len());
+            self.bytes.drain(..self.bytes.len().saturating_sub(keep));
+        }
+        self.bytes.extend_from_slice(news);
+    }
+
+    /// The usage and the cost that the end states.
+    pub(super) fn usage(&self) -> (Option<Usage>, Option<f64>) {
+        match self.dialect {
+            Some(dialect) => llm::usage_at_the_end(dialect, &self.bytes),
+            None => (None, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail_of(chunks: &[&[u8]]) -> (Option<Usage>, Option<f64>) {
+        let whole = Whole::answer(Dialect::OpenAiEmbeddings, None);
+        let [first, rest @ ..] = chunks else {
+            panic!("no chunk")
+        };
+        let mut tail = whole.tail(Outcome::Ok, &Bytes::copy_from_slice(first));
+        for chunk in rest {
+            tail.feed(&Bytes::copy_from_slice(chunk));
+            assert!(tail.bytes.len() <= 2 * TAIL_BYTES);
+        }
+        tail.usage()
+    }
+
+    #[test]
+    fn a_body_too_large_to_be_read_still_says_at_its_end_what_it_used() {
+        let vectors = b"0.015625,".repeat(200_000);
+        let end =
+            br#"0.5]}],"model":"m","usage":{"prompt_tokens":800,"total_tokens":800,"cost":0.25}}"#;
+        let expected = Usage {
+            input_tokens: 800,
+            ..Usage::default()
+        };
+        let body = [vectors.as_slice(), end].concat();
+        for size in [1, 100, 4_096, 16_384, 1 << 20, body.len()] {
+            let last = &body[body.len() - 60_000..];
+            let chunks: Vec<&[u8]> = last.chunks(size).collect();
+            assert_eq!(tail_of(&chunks), (Some(expected), Some(0.25)), "{size}");
+        }
+        assert_eq!(tail_of(&[&vectors]), (None, None));
+        assert_eq!(tail_of(&[br#"... "usage":"#]), (None, None));
+        assert_eq!(
+            tail_of(&[br#"the text \"usage\":{\"prompt_tokens\":9}"}"#]),
+            (None, None)
+        );
     }
 }

@@ -166,6 +166,12 @@ impl LiveBody {
                     Some(chunk) => return Poll::Ready(Some(Ok(chunk))),
                     None => continue,
                 },
+                // What follows a stream's last word is of no use to anybody.
+                Err(Corrupt) if self.meter.is_terminated() => {
+                    self.connection = None;
+                    self.end();
+                    continue;
+                }
                 Err(Corrupt) => return Poll::Ready(Some(Err(self.garbled()))),
             }
             let Some(incoming) = &mut self.incoming else {
@@ -185,6 +191,11 @@ impl LiveBody {
                 }
             };
             match frame {
+                // HTTP/2 can end a stream well before all that was announced is there.
+                None if self.lacks_bytes() => {
+                    let outcome = self.meter.broke(Outcome::Reset);
+                    return Poll::Ready(Some(Err(self.break_off(outcome))));
+                }
                 // A stream whose last word has gone by is whole, also where its coding lacks its end.
                 None if self.is_decoded_whole() || self.meter.is_terminated() => self.end(),
                 None => return Poll::Ready(Some(Err(self.garbled()))),
@@ -198,8 +209,12 @@ impl LiveBody {
                         continue;
                     };
                     let is_too_late = self.clock.is_too_late();
-                    if let Some(inflate) = self.inflate().filter(|_| !is_too_late) {
+                    if let Some(inflate) = self.inflate() {
                         inflate.feed(chunk);
+                        if is_too_late && !self.is_read() {
+                            let outcome = self.break_off(Outcome::TimeoutTotal);
+                            return Poll::Ready(Some(Err(outcome)));
+                        }
                         continue;
                     }
                     let passed = self.pass(chunk);
@@ -286,9 +301,17 @@ impl LiveBody {
         outcome
     }
 
-    /// True if nothing more will come from the arm.
+    /// True if nothing more will come from the arm. Where the length is known, its last byte is the end: over
+    /// HTTP/2 the end itself may come later, when a client that has all of it asks no more.
     fn is_read(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        let body = self.incoming.as_ref();
+        body.is_none_or(|body| body.is_end_stream() || body.size_hint().exact() == Some(0))
+    }
+
+    /// True if the arm announced more than has come.
+    fn lacks_bytes(&self) -> bool {
+        let left = self.incoming.as_ref().map(|body| body.size_hint().exact());
+        left.flatten().is_some_and(|left| left > 0)
     }
 
     /// What the client gets next.

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, header, request, response};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request, response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -27,6 +27,11 @@ use crate::upstream::connection::{Connection, SendError};
 pub const HOLD_MAX_BYTES: usize = 64 * 1024;
 /// A stream's start-up events are held back at most for this long.
 pub const HOLD_STREAM_FOR: Duration = Duration::from_secs(10);
+
+/// How often a request goes out again whose first connection took it and did nothing with it.
+const RESENT_MAX: u8 = 2;
+/// What a forward proxy answers to credentials that it does not know.
+const RELAY_REFUSES: StatusCode = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
 
 /// A request as all of its attempts see it.
 #[derive(Debug)]
@@ -137,7 +142,13 @@ pub async fn attempt(
         }
     };
     let asked = Asked { alias, asks_usage };
-    let (head, body, is_readable) = receive(call, arm, meter, sent, limits, &asked);
+    let (head, mut body, is_readable) = receive(call, arm, meter, sent, limits, &asked);
+    if asks_usage && !is_readable && matches!(head.status.as_u16(), 400 | 422) {
+        // Why it is refused cannot be read; without what only cutover asked for it may not be.
+        let outcome = body.meter().usage_refused(Outcome::Other);
+        let answer = None;
+        return Tried::Failed { outcome, answer };
+    }
     let is_error = is_error(&head);
     let is_held = match hold {
         Hold::Nothing => false,
@@ -176,42 +187,49 @@ async fn send(
     let mut request = build(call, plane, body, kept_body);
     let mut connection = match plane.pool.reuse(Instant::now()) {
         Some(connection) => connection,
-        None => open(plane, limits.connect).await?,
+        None => open(plane, limits.connect, meter).await?,
     };
+    let mut resent = 0;
     loop {
         meter.sent(connection.is_reused());
         let (at, timed_out) = limits.head_by(Instant::now());
         let answer = tokio::time::timeout_at(at, connection.send(request)).await;
         let error = match answer {
             Err(_) => return Err(timed_out),
+            // The proxy in between wants other credentials: the arm was not asked.
+            Ok(Ok(response)) if connection.is_relayed() && response.status() == RELAY_REFUSES => {
+                return Err(Outcome::Connect);
+            }
             Ok(Ok(response)) => return Ok((response, connection)),
             Ok(Err(error)) => error,
         };
         if state.get() != UploadState::Sound {
             return Err(Outcome::ClientGone);
         }
-        if !connection.is_reused() {
-            return Err(Outcome::Reset);
-        }
         // The provider closed a connection that had been idle, or said goodbye to one; that says nothing
         // about its health. What was never written or looked at may be sent again, and so may a call that
         // was answered with nothing.
+        let is_reused = connection.is_reused();
+        resent += 1;
         request = match (error, again.clone()) {
-            (SendError::Unsent(unsent), _) => *unsent,
-            (SendError::Unprocessed, Some(bytes)) => {
+            (SendError::Unsent(unsent), _) if is_reused || resent <= RESENT_MAX => *unsent,
+            (SendError::Unprocessed, Some(bytes)) if is_reused || resent <= RESENT_MAX => {
                 build(call, plane, UploadBody::Kept(bytes), true)
             }
-            (SendError::Stale, Some(bytes)) if is_replay_safe(call) => {
+            (SendError::Stale, Some(bytes)) if is_reused && is_replay_safe(call) => {
                 build(call, plane, UploadBody::Kept(bytes), true)
             }
             _ => return Err(Outcome::Reset),
         };
-        connection = open(plane, limits.connect).await?;
+        connection = open(plane, limits.connect, meter).await?;
     }
 }
 
-async fn open(plane: &ArmPlane, limit: Duration) -> Result<Connection, Outcome> {
+async fn open(plane: &ArmPlane, limit: Duration, meter: &mut Meter) -> Result<Connection, Outcome> {
     plane.pool.open(limit).await.map_err(|error| {
+        if error.is_shared {
+            meter.spare_breaker();
+        }
         tracing::debug!(outcome = %error.outcome, message = error.message, "no connection");
         error.outcome
     })

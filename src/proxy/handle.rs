@@ -64,8 +64,8 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
         let upload = streamed_upload(Vec::new(), body, 0, &plane);
         return pinned(&call, &Routed::pinned(arm), upload).await;
     };
-    match read_body(body, &plane).await {
-        ReadBody::Whole(bytes) => eligible(&call, dialect, &bytes).await,
+    match read_body(body, &worker, &plane).await {
+        ReadBody::Whole(bytes, _kept) => eligible(&call, dialect, &bytes).await,
         ReadBody::TooLargeToKeep {
             read_ahead,
             bytes,

@@ -25,7 +25,10 @@ pub(super) async fn attempt(
     is_probe: bool,
 ) -> Tried {
     let arm = call.plane.arms.get(sample.arm);
-    let is_asked = arm.rewrite.includes_usage() && !arm.habits.refuses_usage();
+    // From an answer that cannot be read, the event that this brings could not be taken out again.
+    let is_asked = arm.rewrite.includes_usage()
+        && !arm.habits.refuses_usage()
+        && !arm.habits.codes_unreadably();
     let dialect = call.dialect.filter(|_| is_asked);
     let slot = dialect.and_then(|dialect| llm::usage_slot(dialect, body, facts));
     let upload = mapped_upload(&arm.rewrite, body, facts, slot);

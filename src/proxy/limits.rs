@@ -44,6 +44,11 @@ impl Limits {
         }
     }
 
+    /// No limit for the whole any more, only between two chunks.
+    pub const fn drop_total(&mut self) {
+        self.total_at = None;
+    }
+
     /// When the head of a request that is sent now must be there, and what it is if it is not.
     #[must_use]
     pub fn head_by(&self, now: Instant) -> (Instant, Outcome) {

@@ -111,6 +111,8 @@ pub struct Worker {
     pub rng: RefCell<SmallRng>,
     /// How much more than its clients it may ask for.
     pub budget: RefCell<Budget>,
+    /// Bytes of the bodies that its requests keep.
+    pub kept_bytes: Cell<u64>,
     /// Set once the daemon shuts down.
     pub draining: Cell<bool>,
     /// Answers that are read on although their clients went away.
@@ -206,6 +208,7 @@ impl Worker {
             samples,
             rng: RefCell::new(rand::make_rng()),
             budget: RefCell::new(Budget::new(UnixMillis::now())),
+            kept_bytes: Cell::new(0),
             draining: Cell::new(false),
             drains: Cell::new(0),
         }

@@ -1,21 +1,53 @@
 //! Reading an eligible request's body: whole and bounded, or as far as it took to see that it is too large.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
-use super::plane::WorkerPlane;
+use super::plane::{Worker, WorkerPlane};
 
 /// A client that sends nothing of its body for this long is given up.
 const UPLOAD_IDLE: Duration = Duration::from_secs(60);
 
+/// Bodies of one worker that are kept at once, in bytes: however many requests a connection of HTTP/2 carries.
+const KEPT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// A worker's account of a body that it keeps; settled when this is dropped.
+#[derive(Debug)]
+pub(super) struct Kept {
+    worker: Rc<Worker>,
+    bytes: u64,
+}
+
+impl Kept {
+    const fn nothing(worker: Rc<Worker>) -> Self {
+        Self { worker, bytes: 0 }
+    }
+
+    /// Puts more on the account. False if that is too much for the worker.
+    fn add(&mut self, bytes: u64) -> bool {
+        self.bytes += bytes;
+        let all = self.worker.kept_bytes.get() + bytes;
+        self.worker.kept_bytes.set(all);
+        all <= KEPT_BYTES_MAX
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let all = self.worker.kept_bytes.get();
+        self.worker.kept_bytes.set(all.saturating_sub(self.bytes));
+    }
+}
+
 /// What became of reading an eligible request's body.
 pub(super) enum ReadBody {
     /// All of it.
-    Whole(Bytes),
-    /// Larger than `replay-body`: not eligible, streamed to legacy.
+    Whole(Bytes, Kept),
+    /// Larger than `replay-body`, or more than the worker can keep: not eligible, streamed to legacy.
     TooLargeToKeep {
         read_ahead: Vec<Bytes>,
         bytes: u64,
@@ -30,7 +62,11 @@ pub(super) enum ReadBody {
 }
 
 /// Reads the body within the limits of the configuration.
-pub(super) async fn read_body(mut body: Incoming, plane: &WorkerPlane) -> ReadBody {
+pub(super) async fn read_body(
+    mut body: Incoming,
+    worker: &Rc<Worker>,
+    plane: &WorkerPlane,
+) -> ReadBody {
     let proxy = &plane.config.proxy;
     if body.size_hint().lower() > proxy.replay_body_bytes {
         return ReadBody::TooLargeToKeep {
@@ -39,6 +75,7 @@ pub(super) async fn read_body(mut body: Incoming, plane: &WorkerPlane) -> ReadBo
             rest: body,
         };
     }
+    let mut kept = Kept::nothing(Rc::clone(worker));
     let mut chunks: Vec<Bytes> = Vec::new();
     let mut bytes = 0u64;
     while !body.is_end_stream() {
@@ -53,11 +90,12 @@ pub(super) async fn read_body(mut body: Incoming, plane: &WorkerPlane) -> ReadBo
             continue;
         };
         bytes += chunk.len() as u64;
+        let has_room = kept.add(chunk.len() as u64);
         chunks.push(chunk);
         if bytes > proxy.max_body_bytes {
             return ReadBody::TooLarge;
         }
-        if bytes > proxy.replay_body_bytes {
+        if bytes > proxy.replay_body_bytes || !has_room {
             return ReadBody::TooLargeToKeep {
                 read_ahead: chunks,
                 bytes,
@@ -71,5 +109,6 @@ pub(super) async fn read_body(mut body: Incoming, plane: &WorkerPlane) -> ReadBo
     } else {
         None
     };
-    ReadBody::Whole(single.unwrap_or_else(|| chunks.concat().into()))
+    let whole = single.unwrap_or_else(|| chunks.concat().into());
+    ReadBody::Whole(whole, kept)
 }

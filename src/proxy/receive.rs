@@ -41,13 +41,16 @@ pub(super) fn receive(
     arm: Arm,
     mut meter: Meter,
     (response, connection): (Response<Incoming>, Connection),
-    limits: Limits,
+    mut limits: Limits,
     asked: &Asked,
 ) -> (response::Parts, LiveBody, bool) {
     let plane = call.plane.arms.get(arm);
     let (mut head, incoming) = response.into_parts();
     meter.head(head.status.as_u16(), &head.headers);
-    if call.dialect.is_some() {
+    if call.dialect.is_none() {
+        // A download, or a stream that nobody asked a model for: as long as it comes, it comes.
+        limits.drop_total();
+    } else {
         let said = llm::read_headroom(&head.headers);
         plane.headroom.note(said, monotonic_ms);
     }
@@ -94,7 +97,7 @@ fn choose_watch(meter: &mut Meter, call: &Call<'_>, head: &response::Parts, code
     let Some(dialect) = call.dialect else {
         let is_json = content_type.is_some_and(|kind| kind.starts_with("application/json"));
         return match call.reads {
-            Some(Reads::Response) if is_events => meter.watch_stream(Dialect::OpenAiResponses),
+            Some(Reads::Response) if is_events => meter.watch_ids(Dialect::OpenAiResponses),
             Some(_) if is_json && head.status.is_success() => meter.watch_object(),
             _ => {}
         };

@@ -20,9 +20,9 @@ use super::route::Routed;
 use crate::arm::Arm;
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::llm::{self, RequestFacts};
-use crate::meter::{Meter, clipped};
+use crate::meter::Meter;
 use crate::outcome::Outcome;
-use crate::sample::{Role, Sample};
+use crate::sample::{Role, Sample, clipped};
 use crate::upstream::body::{UploadBody, UploadState};
 use crate::upstream::breaker::{Admission, Breaker};
 

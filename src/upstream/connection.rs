@@ -83,6 +83,12 @@ impl Connection {
         }
     }
 
+    /// True if a forward proxy passes each request on, and may answer in the arm's place.
+    #[must_use]
+    pub const fn is_relayed(&self) -> bool {
+        self.origin.is_some() && matches!(self.link, Link::Http1(_))
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         match &self.link {
             Link::Http1(own) => own.sender.is_closed(),

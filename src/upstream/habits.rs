@@ -25,6 +25,12 @@ impl Habits {
         !self.refuses_usage.swap(true, Ordering::Relaxed)
     }
 
+    /// True if the arm compresses its answers in a way that cannot be read.
+    #[must_use]
+    pub fn codes_unreadably(&self) -> bool {
+        self.codes_unreadably.load(Ordering::Relaxed)
+    }
+
     /// The arm compressed an answer in a way that cannot be read. True the first time: tell it then.
     pub fn learn_unreadable_coding(&self) -> bool {
         !self.codes_unreadably.swap(true, Ordering::Relaxed)
@@ -41,6 +47,8 @@ mod tests {
         assert!(!habits.refuses_usage());
         assert!(habits.learn_usage_refused() && !habits.learn_usage_refused());
         assert!(habits.refuses_usage());
+        assert!(!habits.codes_unreadably());
         assert!(habits.learn_unreadable_coding() && !habits.learn_unreadable_coding());
+        assert!(habits.codes_unreadably());
     }
 }

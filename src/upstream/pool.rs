@@ -173,15 +173,17 @@ impl Pool {
     pub async fn open(self: &Rc<Self>, limit: Duration) -> Result<Connection, ConnectError> {
         let started_at = Instant::now();
         while !self.speaks_http1.get() {
-            let opening = self.board(limit);
+            let (opening, began) = self.board(limit);
             let left = limit.saturating_sub(started_at.elapsed());
             let waited = tokio::time::timeout(left, opening.ended.notified()).await;
-            waited.map_err(|_| ConnectError {
-                outcome: Outcome::TimeoutConnect,
-                message: "no connection became ready in time".to_owned(),
-            })?;
-            if let Some(error) = opening.failed.borrow().clone() {
-                return Err(error);
+            let late = "no connection became ready in time";
+            let failed = match waited {
+                Ok(()) => opening.failed.borrow().clone(),
+                Err(_) => Some(ConnectError::new(Outcome::TimeoutConnect, late.to_owned())),
+            };
+            if let Some(error) = failed {
+                let is_shared = !began;
+                return Err(ConnectError { is_shared, ..error });
             }
             if let Some(connection) = self.at_hand(Instant::now()) {
                 return Ok(connection);
@@ -194,22 +196,22 @@ impl Pool {
                 // The provider offers HTTP/2 by now.
                 let stream = shared.stream();
                 self.admit(Opened::Shared(shared));
-                stream.map(|s| self.on_shared(s)).ok_or(ConnectError {
-                    outcome: Outcome::Connect,
-                    message: "the provider allows no request on a connection".to_owned(),
+                stream.map(|s| self.on_shared(s)).ok_or_else(|| {
+                    let message = "the provider allows no request on a connection";
+                    ConnectError::new(Outcome::Connect, message.to_owned())
                 })
             }
         }
     }
 
-    /// Joins those who wait for a new connection, or begins to open one. It is opened by a task of its own:
+    /// Joins those who wait for a new connection, or begins to open one (true). It is opened by a task of its own:
     /// nobody's connection depends on the client of somebody else.
-    fn board(self: &Rc<Self>, limit: Duration) -> Rc<Opening> {
+    fn board(self: &Rc<Self>, limit: Duration) -> (Rc<Opening>, bool) {
         let mut openings = self.openings.borrow_mut();
         let with_room = openings.iter().find(|o| o.riders.get() < STREAMS_MAX);
         if let Some(opening) = with_room {
             opening.riders.set(opening.riders.get() + 1);
-            return Rc::clone(opening);
+            return (Rc::clone(opening), false);
         }
         let opening = Rc::new(Opening::default());
         opening.riders.set(1);
@@ -224,7 +226,7 @@ impl Pool {
             openings.retain(|opening| !Rc::ptr_eq(opening, &ends));
             ends.ended.notify_waiters();
         });
-        opening
+        (opening, true)
     }
 
     fn admit(&self, opened: Opened) {
@@ -259,16 +261,15 @@ impl Pool {
         if let Some(losers @ [_, ..]) = addresses.get(..connected.passed_over) {
             self.addresses.borrow_mut().lost(losers);
         }
-        let failed = |error: hyper::Error| ConnectError {
-            outcome: Outcome::Connect,
-            message: error.to_string(),
-        };
+        let failed = |error: hyper::Error| ConnectError::new(Outcome::Connect, error.to_string());
         if connected.is_http2 {
             let left = limit.saturating_sub(started_at.elapsed());
             let begun = tokio::time::timeout(left, Shared::begin(connected.socket, PING)).await;
-            let begun = begun.map_err(|_| ConnectError {
-                outcome: Outcome::TimeoutConnect,
-                message: "HTTP/2 did not begin in time".to_owned(),
+            let begun = begun.map_err(|_| {
+                ConnectError::new(
+                    Outcome::TimeoutConnect,
+                    "HTTP/2 did not begin in time".to_owned(),
+                )
             })?;
             return begun.map(Opened::Shared).map_err(failed);
         }
@@ -360,16 +361,13 @@ impl Pool {
                 // The last good answer is better than none.
                 _ if has_some => addresses.not_found(monotonic_ms()),
                 Ok(Err(error)) => {
-                    return Err(ConnectError {
-                        outcome: Outcome::Connect,
-                        message: error.to_string(),
-                    });
+                    return Err(ConnectError::new(Outcome::Connect, error.to_string()));
                 }
                 Err(_) => {
-                    return Err(ConnectError {
-                        outcome: Outcome::TimeoutConnect,
-                        message: "the name was not resolved in time".to_owned(),
-                    });
+                    return Err(ConnectError::new(
+                        Outcome::TimeoutConnect,
+                        "the name was not resolved in time".to_owned(),
+                    ));
                 }
             }
         }

@@ -21,10 +21,10 @@ use super::socket::Socket;
 
 /// Requests on one connection at most; providers allow 100 and more.
 pub(super) const STREAMS_MAX: usize = 100;
-/// What one answer may have under way: 10 MB/s over a distance of 100 ms.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What one answer may have under way: 2.6 MB/s over a distance of 100 ms, far more than tokens need.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// All streams together, with room to spare: nobody who does not read takes it from the others.
-const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 /// After so long without news, a connection with streams is asked whether it lives; if it does not answer
 /// for so long, it ends with all of its streams.
 pub(super) const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));

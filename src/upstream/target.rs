@@ -58,6 +58,18 @@ pub struct ConnectError {
     pub outcome: Outcome,
     /// What the system said.
     pub message: String,
+    /// Somebody else's attempt to connect, which several requests waited for: its breaker has been told.
+    pub is_shared: bool,
+}
+
+impl ConnectError {
+    pub(super) const fn new(outcome: Outcome, message: String) -> Self {
+        Self {
+            outcome,
+            message,
+            is_shared: false,
+        }
+    }
 }
 
 /// A connection that is ready for HTTP.
@@ -184,10 +196,10 @@ impl Target {
         let connecting = tokio::time::timeout(limit, self.connect_at_leisure(addresses));
         connecting.await.unwrap_or_else(|_| {
             let limit = humantime::format_duration(limit);
-            Err(ConnectError {
-                outcome: Outcome::TimeoutConnect,
-                message: format!("no connection{} within {limit}", self.by_the_way()),
-            })
+            Err(ConnectError::new(
+                Outcome::TimeoutConnect,
+                format!("no connection{} within {limit}", self.by_the_way()),
+            ))
         })
     }
 
@@ -196,9 +208,11 @@ impl Target {
         addresses: &[SocketAddr],
     ) -> Result<Connected, ConnectError> {
         let dialled = dial(addresses).await;
-        let (mut tcp, passed_over) = dialled.map_err(|error| ConnectError {
-            outcome: Outcome::Connect,
-            message: format!("no connection{}: {error}", self.by_the_way()),
+        let (mut tcp, passed_over) = dialled.map_err(|error| {
+            ConnectError::new(
+                Outcome::Connect,
+                format!("no connection{}: {error}", self.by_the_way()),
+            )
         })?;
         tune(&tcp);
         if let Some(via) = self.via.as_ref().filter(|_| self.is_tunnelled()) {
@@ -217,11 +231,11 @@ impl Target {
         let socket = Socket::Tls(Box::new(TlsStream::Client(tls)));
         let is_http2 = socket.agreed_on_http2();
         if self.http == HttpVersion::Two && !is_http2 {
-            return Err(ConnectError {
-                outcome: Outcome::Tls,
-                message: "the provider does not offer HTTP/2, and http = \"2\" allows nothing else"
+            return Err(ConnectError::new(
+                Outcome::Tls,
+                "the provider does not offer HTTP/2, and http = \"2\" allows nothing else"
                     .to_owned(),
-            });
+            ));
         }
         Ok(Connected {
             socket,
@@ -250,10 +264,7 @@ fn tls_failed(error: &io::Error) -> ConnectError {
     } else {
         ""
     };
-    ConnectError {
-        outcome: Outcome::Tls,
-        message: format!("{error}{remedy}"),
-    }
+    ConnectError::new(Outcome::Tls, format!("{error}{remedy}"))
 }
 
 fn client_config(ca_file: Option<&Path>, http: HttpVersion) -> Result<ClientConfig, String> {

@@ -104,9 +104,8 @@ impl fmt::Display for Via {
 impl Via {
     /// Makes of `tcp`, which leads to the proxy, a connection to `to`.
     pub(super) async fn tunnel(&self, tcp: &mut TcpStream, to: &str) -> Result<(), ConnectError> {
-        let failed = |message: String| ConnectError {
-            outcome: Outcome::Connect,
-            message: format!("proxy {self}: {message}"),
+        let failed = |message: String| {
+            ConnectError::new(Outcome::Connect, format!("proxy {self}: {message}"))
         };
         let mut request = format!("CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n").into_bytes();
         if let Some(value) = &self.authorization {

@@ -233,7 +233,7 @@ async fn an_upstream_that_floods_is_ended_by_the_total_limit() {
 }
 
 /// Of a flood of this size little is taken in while the client does not read.
-const FLOOD: u64 = 64 << 20;
+const FLOOD: u64 = 24 << 20;
 
 #[tokio::test]
 async fn a_client_that_does_not_read_stops_the_upstream_and_is_not_its_fault() {
@@ -257,7 +257,8 @@ async fn a_client_that_does_not_read_stops_the_upstream_and_is_not_its_fault() {
             }
         }
     };
-    let limits = "timeouts = { idle = \"400ms\", total = \"3s\" }";
+    // The rest of the flood has to pass in that time on a busy machine.
+    let limits = "timeouts = { idle = \"1s\", total = \"6s\" }";
     let rig = rig(limits, Some(upstream(large))).await;
     let mut client = Client::connect_narrow(rig.port()).await.unwrap();
     let body = ask("ok", true).to_string();
@@ -267,7 +268,7 @@ async fn a_client_that_does_not_read_stops_the_upstream_and_is_not_its_fault() {
     // Longer than both limits, and until nothing moves any more.
     let mut before = 0;
     let mut quiet = 0;
-    while quiet < 35 {
+    while quiet < 65 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = written.load(Ordering::SeqCst);
         quiet = if now == before { quiet + 1 } else { 0 };

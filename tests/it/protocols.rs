@@ -1,6 +1,7 @@
 //! HTTP/2 on either side, TLS for clients, and what happens to requests when a shared connection ends.
 
 pub(crate) mod ends;
+mod frames;
 
 use std::time::Duration;
 
