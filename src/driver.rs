@@ -15,17 +15,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::arm::PerArm;
+use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::config::reload::Reloaded;
-use crate::config::{ArmConfig, Config};
+use crate::config::{ArmConfig, Config, Credential};
 use crate::controller::step::{Action, Event};
 use crate::proxy::plane::Plane;
 use crate::recorder::{Batch, Samples};
+use crate::sample::Sample;
 use crate::store::{AttemptRow, Health, RolloutKey, Store};
 use crate::upstream::target::Target;
 
 mod commit;
+mod demand;
 mod incident;
 pub mod live;
 pub mod money;
@@ -150,6 +152,7 @@ impl Driver {
             store_healthy: self.health.borrow().healthy,
             breakers: self.shared.phases(),
             rooms: self.shared.rooms(),
+            is_one_account: self.config.arms.canary.credential != Credential::Client,
         }
     }
 
@@ -162,6 +165,11 @@ impl Driver {
             if let Some(rollout) = place.and_then(|place| self.rollouts.get_mut(place)) {
                 rollout.count(routing, *count);
             }
+        }
+        let at_canary = |sample: &&Sample| sample.arm == Arm::Canary;
+        let canary_attempts = batch.samples.iter().filter(at_canary).count() as u64;
+        for rollout in &mut self.rollouts {
+            rollout.count_canary(canary_attempts, now);
         }
         let mut failed = false;
         let mut rows = Vec::with_capacity(batch.samples.len());
