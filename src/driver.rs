@@ -194,6 +194,8 @@ impl Driver {
                 bill,
             });
         }
+        // Before the costs that led to it: killed in between, cutover would tell it twice.
+        self.store.record_told(self.money.take_told());
         self.store.record_attempts(rows);
         self.store.record_learned(batch.learned);
         for (place, event) in events {

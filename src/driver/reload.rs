@@ -84,7 +84,13 @@ impl Driver {
             .costs_since(day_of(now) - 1)
             .await
             .map_err(|error| error.to_string())?;
-        driver.money = Money::restore(&config, &costs);
+        let told = driver
+            .store
+            .told_since(day_of(now) - 1)
+            .await
+            .map_err(|error| error.to_string())?;
+        driver.money = Money::restore(&config, &costs, &told, now);
+        driver.store.record_told(driver.money.take_told());
         for rollout in &config.rollouts {
             driver.begin_or_restore(rollout, &rows, now).await?;
         }
@@ -248,6 +254,7 @@ impl Driver {
         self.shared.renew(&self.config, &config);
         self.store.keep_learned_of(self.shared.learned.canary());
         self.money.reconfigure(&self.config, &config, now);
+        self.store.record_told(self.money.take_told());
         self.config = Arc::new(config);
         self.targets = targets;
         self.config_loaded_at = now;

@@ -141,7 +141,7 @@ async fn a_budget_is_told_once_per_threshold_also_over_a_restart() {
     assert!((spent(&budget) - 13.0 * COST).abs() < 1e-9, "{budget}");
     daemon.kill();
 
-    let daemon = scene.start().await;
+    let mut daemon = scene.start().await;
     ask(&daemon, "ok", "search", 5).await;
     wait_until("the account is stored", || booked(&scene) == 40).await;
     assert_eq!(alerts(&daemon, "budget"), Vec::<Value>::new());
@@ -152,6 +152,28 @@ async fn a_budget_is_told_once_per_threshold_also_over_a_restart() {
         let cost = sum["cost"].as_f64().unwrap();
         assert!((cost - requests * COST).abs() < 1e-6, "{sum}");
     }
+    daemon.kill();
+
+    // Lowered while nothing runs, it is another budget, and told once as well.
+    scene.edit("usd-per-day = 0.28", "usd-per-day = 0.2");
+    let mut daemon = scene.start().await;
+    daemon
+        .line("told at the start", |line| {
+            line.contains("day's budget is spent") && line.contains("\"usd_per_day\":0.2,")
+        })
+        .await;
+    let told = "SELECT percent, usd_per_day FROM budget_told ORDER BY usd_per_day, percent";
+    let expected = json!([[100, 0.2], [80, 0.28], [100, 0.28]]);
+    let rows = || -> Value {
+        let rows = scene.sql(told).into_iter();
+        rows.map(|row| json!([row["percent"], row["usd_per_day"]]))
+            .collect()
+    };
+    wait_until("it is stored", || rows() == expected).await;
+    daemon.kill();
+    let daemon = scene.start().await;
+    daemon.status().await;
+    assert_eq!(alerts(&daemon, "budget"), Vec::<Value>::new());
 }
 
 /// What so many answers of priced models cost.
