@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::money::Money;
-use super::restore::{Stored, next_id};
+use super::restore::{Accounts, Stored, next_id};
 use super::rollout::Rollout;
 use super::shared::Shared;
 use super::{Driver, Inputs};
@@ -211,6 +211,7 @@ impl Driver {
         rollout.stored = Stored {
             canary: config.arms.canary.base_url.to_string(),
             routes: super::restore::routes_of(&config),
+            accounts: Some(Accounts::of(&config, &step.state.rollout_id)),
             policy: to.policy.clone(),
             state: step.state,
             constant_keys: before.constant_keys.clone(),
