@@ -90,6 +90,8 @@ pub struct Driver {
     store: Store,
     health: watch::Receiver<Health>,
     store_was_healthy: bool,
+    /// As [`Health`] counts them.
+    files_replaced: u64,
     inputs: Inputs,
     commits: JoinSet<Done>,
     /// Commands that wait for a raise that is being recorded: milliseconds, if the store is well.
@@ -131,7 +133,9 @@ impl Driver {
                 }
                 _ = tick.tick() => {
                     self.shared.tell();
-                    self.shared.sweep(UnixMillis::now());
+                    let now = UnixMillis::now();
+                    self.shared.sweep(now);
+                    self.store.record_learned(self.shared.untold_learned(now));
                     self.look_at_all();
                 }
                 Some(request) = self.inputs.requests.recv() => self.answer(request),
@@ -369,7 +373,7 @@ impl Driver {
     }
 }
 
-/// No attempt is silent for longer than this.
+/// No attempt is silent for longer than this, see [`crate::config::Timeouts::longest`].
 fn longest_timeout_ms(config: &Config) -> i64 {
     let arms = [&config.arms.legacy, &config.arms.canary];
     let longest = arms.map(ArmConfig::longest_wait).into_iter().max();

@@ -68,6 +68,7 @@ impl Driver {
             health: store.health(),
             store,
             store_was_healthy: true,
+            files_replaced: 0,
             inputs,
             commits: JoinSet::new(),
             waiting: VecDeque::new(),
