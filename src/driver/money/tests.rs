@@ -65,6 +65,7 @@ fn sample(model: &str, dollars: u32) -> Sample {
         complete: true,
         conn_reused: true,
         client_retry: false,
+        is_call: true,
         model: Some(model.into()),
         usage: Some(Usage {
             output_tokens: dollars * 1_000_000,
@@ -173,6 +174,11 @@ fn what_may_have_cost_money_has_a_line_and_the_rest_has_none() {
         complete: false,
         ..sample("small", 0)
     };
+    let cut = |outcome, status, complete| Sample {
+        status,
+        complete,
+        ..nothing(outcome, None)
+    };
     let cases = [
         (sample("small", 1), Some((Some(1.0), 0, 0))),
         (sample("large", 1), Some((None, 1, 0))),
@@ -180,13 +186,30 @@ fn what_may_have_cost_money_has_a_line_and_the_rest_has_none() {
         (nothing(Outcome::Truncated, Some(5)), Some((None, 0, 1))),
         (nothing(Outcome::Connect, None), None),
         (nothing(Outcome::ServerError, None), None),
+        // Its body was too large to be read, but a model was called.
         (
             Sample {
                 model: None,
                 ..nothing(Outcome::Ok, None)
             },
+            Some((None, 0, 1)),
+        ),
+        (
+            Sample {
+                is_call: false,
+                ..nothing(Outcome::Ok, None)
+            },
             None,
         ),
+        // Cut off after a head that promised an answer, by client or clock.
+        (cut(Outcome::ClientGone, 200, false), Some((None, 0, 1))),
+        (cut(Outcome::TimeoutTotal, 200, false), Some((None, 0, 1))),
+        (cut(Outcome::Reset, 201, false), Some((None, 0, 1))),
+        (cut(Outcome::ClientGone, 0, false), None),
+        (cut(Outcome::ClientGone, 503, false), None),
+        (cut(Outcome::ClientGone, 200, true), None),
+        (cut(Outcome::InBandError, 200, false), None),
+        (cut(Outcome::SoftError, 200, true), None),
         (
             Sample {
                 reported_cost_usd: Some(0.5),
@@ -443,7 +466,10 @@ fn a_budget_that_was_added_or_lowered_while_nothing_ran_is_told_at_the_start() {
     let both = [told("canary", 80), search.clone()].concat();
     let before = was_told(TODAY, "canary", 80, 10.0);
     assert_eq!(told_at_start(&config, 8.5, &[]).1, both);
-    assert_eq!(told_at_start(&config, 8.5, &[before.clone()]).1, search);
+    assert_eq!(
+        told_at_start(&config, 8.5, std::slice::from_ref(&before)).1,
+        search
+    );
     // Another day, another height and a lower threshold are something else.
     let others = [
         was_told(TODAY - 1, "canary", 100, 10.0),

@@ -97,6 +97,7 @@ impl Scene {
             complete: true,
             conn_reused: true,
             client_retry: false,
+            is_call: true,
             model: None,
             usage: None,
             upstream_request_id: None,

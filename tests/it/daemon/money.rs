@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::process::Daemon;
 use super::scene::Scene;
-use crate::client::{Client, End};
+use crate::client::{Client, End, post};
 use crate::harness::wait_until;
 
 /// Any answer states 11 input tokens, 2 of them cached, and 9 output tokens: 9 + 1 + 18 thousandths.
@@ -267,4 +267,30 @@ async fn the_account_says_what_the_providers_stated() {
     let tags = scene.sql("SELECT count(*) AS count FROM request WHERE tag = 'chat'");
     assert_eq!(tags[0]["count"], 40);
     assert_eq!(scene.canary.requests()[0].header("x-team"), Some("chat"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_body_was_too_large_to_be_read_is_of_unknown_cost() {
+    let scene = scene().await;
+    scene.edit(
+        "drain = \"20s\"",
+        "drain = \"20s\"\nreplay-body = \"64KiB\"",
+    );
+    let daemon = scene.start().await;
+    let body = json!({
+        "model": "fault-no-usage",
+        "messages": [{"role": "user", "content": "x".repeat(100 * 1024)}],
+    });
+    let answer = post(daemon.proxy, "/v1/chat/completions", &body).await;
+    assert_eq!(answer.unwrap().head.status, 200);
+    wait_until("the account is stored", || booked(&scene) == 1).await;
+    let line = account(&scene, "arm, model").remove(0);
+    assert_eq!(
+        (&line["arm"], &line["model"]),
+        (&"legacy".into(), &"".into())
+    );
+    assert_eq!(
+        (&line["no_usage"], &line["cost"]),
+        (&1.into(), &Value::Null)
+    );
 }
