@@ -21,6 +21,9 @@ use crate::upstream::limit::Limit;
 /// Ids are forgotten at the end of an hour.
 const SWEEP_EVERY_MS: i64 = 600_000;
 
+/// From so many ids on the rest waits for the next second.
+const TOLD_AT_ONCE: usize = 5_000;
+
 /// Breakers, limits, habits and gauges of both arms, and what lives on the canary.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -99,14 +102,13 @@ impl Shared {
 
     /// The next ids that the store must be told of; empty when it knows all.
     pub(super) fn untold_learned(&mut self, now: UnixMillis) -> Vec<LearnedId> {
-        while let Some(from) = self.untold_from {
+        let mut untold = Vec::new();
+        while let Some(from) = self.untold_from.filter(|_| untold.len() < TOLD_AT_ONCE) {
             let (ids, next) = self.learned.page(from, now);
             self.untold_from = next;
-            if !ids.is_empty() {
-                return ids;
-            }
+            untold.extend(ids);
         }
-        Vec::new()
+        untold
     }
 
     /// Goes on with the ids of a canary. Those of the one before stay at hand; those of earlier ones come back
@@ -188,6 +190,7 @@ mod tests {
         let (b, c, d) = (config("b.com"), config("c.com"), config("d.com"));
         let mut shared = Shared::new(&b);
         shared.learned.learn(1, NOW, 7_200_000);
+        shared.learned.learn(100_000, NOW, 7_200_000);
         shared.renew(&b, &c);
         assert!(!shared.learned.knows(1, NOW));
         shared.learned.learn(2, NOW, 7_200_000);
@@ -199,7 +202,7 @@ mod tests {
             .iter()
             .map(|id| id.hash)
             .collect();
-        assert_eq!(told, [1], "the store may have forgotten it");
+        assert_eq!(told, [1, 100_000], "the store may have forgotten them");
         assert!(shared.untold_learned(NOW).is_empty());
         shared.renew(&b, &c);
         assert!(shared.learned.knows(2, NOW));
