@@ -136,7 +136,7 @@ pub struct ArmConfig {
 }
 
 impl ArmConfig {
-    /// No attempt of this arm is silent for longer than this, whatever its model.
+    /// No attempt of this arm is silent for longer than this, whatever its model, see [`Timeouts::longest`].
     #[must_use]
     pub fn longest_wait(&self) -> Duration {
         let models = self.model_timeouts.iter().map(|entry| &entry.timeouts);

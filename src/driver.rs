@@ -15,17 +15,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::arm::PerArm;
+use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::config::reload::Reloaded;
-use crate::config::{ArmConfig, Config};
+use crate::config::{ArmConfig, Config, Credential};
 use crate::controller::step::{Action, Event};
 use crate::proxy::plane::Plane;
 use crate::recorder::{Batch, Samples};
+use crate::sample::Sample;
 use crate::store::{AttemptRow, Health, RolloutKey, Store};
 use crate::upstream::target::Target;
 
 mod commit;
+mod demand;
 mod incident;
 pub mod live;
 pub mod money;
@@ -88,6 +90,8 @@ pub struct Driver {
     store: Store,
     health: watch::Receiver<Health>,
     store_was_healthy: bool,
+    /// As [`Health`] counts them.
+    files_replaced: u64,
     inputs: Inputs,
     commits: JoinSet<Done>,
     /// Commands that wait for a raise that is being recorded: milliseconds, if the store is well.
@@ -129,7 +133,9 @@ impl Driver {
                 }
                 _ = tick.tick() => {
                     self.shared.tell();
-                    self.shared.sweep(UnixMillis::now());
+                    let now = UnixMillis::now();
+                    self.shared.sweep(now);
+                    self.store.record_learned(self.shared.untold_learned(now));
                     self.look_at_all();
                 }
                 Some(request) = self.inputs.requests.recv() => self.answer(request),
@@ -150,6 +156,7 @@ impl Driver {
             store_healthy: self.health.borrow().healthy,
             breakers: self.shared.phases(),
             rooms: self.shared.rooms(),
+            is_one_account: self.config.arms.canary.credential != Credential::Client,
         }
     }
 
@@ -162,6 +169,11 @@ impl Driver {
             if let Some(rollout) = place.and_then(|place| self.rollouts.get_mut(place)) {
                 rollout.count(routing, *count);
             }
+        }
+        let at_canary = |sample: &&Sample| sample.arm == Arm::Canary;
+        let canary_attempts = batch.samples.iter().filter(at_canary).count() as u64;
+        for rollout in &mut self.rollouts {
+            rollout.count_canary(canary_attempts, now);
         }
         let mut failed = false;
         let mut rows = Vec::with_capacity(batch.samples.len());
@@ -186,6 +198,8 @@ impl Driver {
                 bill,
             });
         }
+        // Before the costs that led to it: killed in between, cutover would tell it twice.
+        self.store.record_told(self.money.take_told());
         self.store.record_attempts(rows);
         self.store.record_learned(batch.learned);
         for (place, event) in events {
@@ -359,7 +373,7 @@ impl Driver {
     }
 }
 
-/// No attempt is silent for longer than this.
+/// No attempt is silent for longer than this, see [`crate::config::Timeouts::longest`].
 fn longest_timeout_ms(config: &Config) -> i64 {
     let arms = [&config.arms.legacy, &config.arms.canary];
     let longest = arms.map(ArmConfig::longest_wait).into_iter().max();

@@ -20,6 +20,8 @@ const BUCKETS: usize = 1 << INDEX_BITS;
 const WAYS: usize = 8;
 /// The bits of a hash that say its bucket; in a word the hour of its end stands there.
 const LOW: u64 = (1 << INDEX_BITS) - 1;
+/// Places that are read in one go.
+const PAGE: usize = 1_024;
 /// Hours count in a circle. An end that lies further ahead than half of it, over seven years, is past.
 const HALF: u64 = 1 << (INDEX_BITS - 1);
 const HOUR_MS: i64 = 3_600_000;
@@ -135,6 +137,33 @@ impl LearnedIds {
                     .fetch_sub(u64::from(emptied.is_ok()), Ordering::Relaxed);
             }
         }
+    }
+
+    /// Some ids that are not past, from place `from` on, as if learned now, and the place to go on from; `None`
+    /// after the last.
+    #[must_use]
+    pub fn page(&self, from: usize, now: UnixMillis) -> (Vec<LearnedId>, Option<usize>) {
+        let this_hour = hour_of(now);
+        let buckets = self.buckets.get().map_or(&[][..], |all| all);
+        let places = buckets.iter().zip(0_u64..).skip(from).take(PAGE);
+        let mut ids = Vec::new();
+        for (bucket, place) in places {
+            for slot in &bucket.0 {
+                let word = slot.load(Ordering::Acquire);
+                let left = hours_left(word, this_hour);
+                if left > 0 {
+                    let end = i64::try_from(this_hour + left).unwrap_or(0);
+                    ids.push(LearnedId {
+                        hash: word & !LOW | place,
+                        canary: self.canary,
+                        learned_at: now,
+                        expires_at: UnixMillis(end.saturating_mul(HOUR_MS)),
+                    });
+                }
+            }
+        }
+        let next = from.saturating_add(PAGE);
+        (ids, (next < buckets.len()).then_some(next))
     }
 
     /// How many ids it holds; those that are past count until the next sweep.

@@ -332,8 +332,8 @@ impl Meter {
         if let Watch::Stream(stream) = &self.watch {
             self.sample.usage = stream.usage();
             self.sample.reported_cost_usd = stream.reported_cost_usd();
-            // Whoever leaves after the last word leaves a whole answer behind, with its final counts.
-            self.sample.complete |= stream.is_terminated();
+            // Whoever leaves after the last counts leaves a whole answer behind, of known cost.
+            self.sample.complete |= stream.has_final_counts();
         }
         self.report(outcome);
     }

@@ -132,6 +132,8 @@ pub struct Sample {
     pub conn_reused: bool,
     /// The client's SDK marked the request as a retry of its own.
     pub client_retry: bool,
+    /// It calls a model, whether or not its body was read: it may cost money.
+    pub is_call: bool,
     /// The model that the client named, at most [`Sample::MODEL_MAX_BYTES`] bytes of it.
     pub model: Option<Box<str>>,
     /// Tokens, where the answer stated them.
@@ -230,11 +232,27 @@ impl Sample {
         self.usage.is_some() || self.reported_cost_usd.is_some() || self.stated_no_usage()
     }
 
-    /// True if the attempt at a model was answered, at least in part, and stated no tokens at all.
+    /// True if the call of a model was answered, at least in part, and stated no tokens at all.
     #[must_use]
     pub const fn stated_no_usage(&self) -> bool {
         let is_answered = matches!(self.outcome, Outcome::Ok) || self.ttft_us.is_some();
-        self.usage.is_none() && self.model.is_some() && is_answered
+        self.usage.is_none() && self.is_call && (is_answered || self.was_cut())
+    }
+
+    /// True if the answer had begun well and was cut off, by whomever: its provider may bill it all the same.
+    /// An error that the answer itself states is none of these.
+    const fn was_cut(&self) -> bool {
+        let is_cut = matches!(
+            self.outcome,
+            Outcome::ClientGone
+                | Outcome::TimeoutFirstByte
+                | Outcome::TimeoutIdle
+                | Outcome::TimeoutTotal
+                | Outcome::Reset
+                | Outcome::Truncated
+                | Outcome::Internal
+        );
+        is_cut && !self.complete && self.status >= 200 && self.status < 300
     }
 
     /// The arm whose failure this attempt made good, so that the client did not see it: the other one for

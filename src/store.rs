@@ -44,6 +44,7 @@ mod retention;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod told;
 mod write;
 mod writer;
 
@@ -51,6 +52,7 @@ pub use aggregate::Totals;
 pub use cost::{Bill, DayCost, Spent, date_of, day_of};
 pub use error::StoreError;
 pub use health::Health;
+pub use told::BudgetTold;
 
 use inbox::{Limits, Shared};
 

@@ -116,6 +116,15 @@ CREATE TABLE cost_by_day (
     PRIMARY KEY (day, rollout, arm, model, tag)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE budget_told (
+    -- Thresholds of budgets that people were told of: each once a day, also over restarts.
+    day TEXT NOT NULL, -- 'YYYY-MM-DD' in UTC
+    budget TEXT NOT NULL, -- its name
+    percent INTEGER NOT NULL,
+    usd_per_day REAL NOT NULL, -- what the day might cost then
+    PRIMARY KEY (day, budget, percent, usd_per_day)
+) STRICT, WITHOUT ROWID;
+
 CREATE VIEW cost_summary AS
 SELECT
     arm, model,

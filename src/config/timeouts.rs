@@ -9,6 +9,8 @@ use super::values::Glob;
 
 /// A client may state any `max_tokens`; more than this adds no further time.
 const TOKENS_MOST: u64 = 1_000_000;
+/// Requests seldom take more tokens than this; those that do are not waited for in the counts.
+const TOKENS_USUAL: u64 = 32_000;
 
 /// Time limits of one arm, or of some of its models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,15 +77,15 @@ impl Timeouts {
         Some(total.saturating_add(Duration::from_millis(extra_ms)))
     }
 
-    /// No attempt under these limits is silent for longer than this.
+    /// No attempt under these limits is silent for longer than this, if it takes no more tokens than is usual.
     #[must_use]
     pub fn longest(&self) -> Duration {
         let waits = [
             Some(self.first_byte_stream),
             self.first_byte_plain,
             Some(self.idle),
-            self.total(true, Some(TOKENS_MOST)),
-            self.total(false, Some(TOKENS_MOST)),
+            self.total(true, Some(TOKENS_USUAL)),
+            self.total(false, Some(TOKENS_USUAL)),
         ];
         let longest = waits.into_iter().flatten().max().unwrap_or_default();
         self.connect.saturating_add(longest)
@@ -163,7 +165,9 @@ mod tests {
         // Whatever a client states, its request ends.
         let most = Some(s(30 + TOKENS_MOST));
         check(timeouts(30, 1), false, Some(u64::MAX), most);
-        assert_eq!(timeouts(30, 1).longest(), s(32 + TOKENS_MOST));
+        assert_eq!(timeouts(30, 1).longest(), s(32 + TOKENS_USUAL));
+        // Half an hour at the usual speeds, not half a day.
+        assert_eq!(timeouts(300, 20).longest(), s(302 + 1_600));
         assert_eq!(timeouts(30, 0).longest(), s(302));
     }
 }

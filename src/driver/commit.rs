@@ -60,6 +60,10 @@ impl Driver {
     /// One line when the store fails, one when it is back; never one per tick.
     pub(super) fn tell_health(&mut self) {
         let health = self.health.borrow_and_update().clone();
+        if health.healthy && health.files_replaced != self.files_replaced {
+            self.files_replaced = health.files_replaced;
+            self.shared.tell_learned_anew();
+        }
         if health.healthy == self.store_was_healthy {
             return;
         }

@@ -230,6 +230,7 @@ mod tests {
             complete: true,
             conn_reused: true,
             client_retry: false,
+            is_call: true,
             model: None,
             usage: Some(Usage {
                 output_tokens: 101,

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::arm::Arm;
 use crate::clock::UnixMillis;
-use crate::config::Config;
+use crate::config::{BudgetConfig, Config};
 use crate::llm;
 use crate::sample::Sample;
-use crate::store::{Bill, DayCost, Spent, day_of};
+use crate::store::{Bill, BudgetTold, DayCost, Spent, day_of};
 
 mod budget;
 mod day;
@@ -31,23 +31,40 @@ pub(super) struct Money {
     days: BTreeMap<i64, Day>,
     /// Models without a price that were told of.
     warned: BTreeSet<(Arm, Box<str>)>,
+    /// What was told of budgets and is not recorded yet.
+    told: Vec<BudgetTold>,
 }
 
 impl Money {
-    /// Goes on from what is stored. What the stored sums have reached was told before.
-    pub(super) fn restore(config: &Config, costs: &[DayCost]) -> Self {
+    /// Goes on from what is stored. Tells what the stored sums of today reach beyond what was told before:
+    /// a budget may have been added or lowered while nothing ran.
+    pub(super) fn restore(
+        config: &Config,
+        costs: &[DayCost],
+        told: &[BudgetTold],
+        now: UnixMillis,
+    ) -> Self {
         let mut days: BTreeMap<i64, Day> = BTreeMap::new();
         for cost in costs {
             let day = days.entry(cost.bill.day).or_default();
             day.add(cost.arm, &cost.bill, &cost.spent);
         }
-        for (number, day) in &mut days {
-            day.watch(*number, &[], &config.budgets);
-        }
-        Self {
+        let mut money = Self {
             days,
-            warned: BTreeSet::new(),
-        }
+            ..Self::default()
+        };
+        money.watch(&[], &config.budgets, told, now);
+        money
+    }
+
+    /// What was told of budgets since the last call, to be recorded.
+    pub(super) fn take_told(&mut self) -> Vec<BudgetTold> {
+        std::mem::take(&mut self.told)
+    }
+
+    fn tell(&mut self, reached: &[Reached]) {
+        reached.iter().for_each(Reached::tell);
+        self.told.extend(reached.iter().map(Reached::told));
     }
 
     /// Books an attempt: what it cost, if that is known, and where it stands, if it may have cost anything.
@@ -58,7 +75,7 @@ impl Money {
             warn_unpriced(sample.arm, model_of(config, sample));
         }
         let (bill, reached) = self.spend(config, sample, cost_usd);
-        reached.iter().for_each(Reached::tell);
+        self.tell(&reached);
         (cost_usd, bill)
     }
 
@@ -111,12 +128,25 @@ impl Money {
 
     /// Watches other budgets from now on. One that is new and reached already is told of at once.
     pub(super) fn reconfigure(&mut self, old: &Config, next: &Config, now: UnixMillis) {
+        self.watch(&old.budgets, &next.budgets, &[], now);
+    }
+
+    /// Of days that are over nobody is told.
+    fn watch(
+        &mut self,
+        old: &[BudgetConfig],
+        next: &[BudgetConfig],
+        told: &[BudgetTold],
+        now: UnixMillis,
+    ) {
+        let mut of_today = Vec::new();
         for (number, day) in &mut self.days {
-            let reached = day.watch(*number, &old.budgets, &next.budgets);
+            let reached = day.watch(*number, old, next, told);
             if *number == day_of(now) {
-                reached.iter().for_each(Reached::tell);
+                of_today = reached;
             }
         }
+        self.tell(&of_today);
     }
 
     /// What is spent today.

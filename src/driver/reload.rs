@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::money::Money;
-use super::restore::{Stored, next_id};
+use super::restore::{Accounts, Stored, next_id};
 use super::rollout::Rollout;
 use super::shared::Shared;
 use super::{Driver, Inputs};
@@ -68,6 +68,7 @@ impl Driver {
             health: store.health(),
             store,
             store_was_healthy: true,
+            files_replaced: 0,
             inputs,
             commits: JoinSet::new(),
             waiting: VecDeque::new(),
@@ -84,7 +85,13 @@ impl Driver {
             .costs_since(day_of(now) - 1)
             .await
             .map_err(|error| error.to_string())?;
-        driver.money = Money::restore(&config, &costs);
+        let told = driver
+            .store
+            .told_since(day_of(now) - 1)
+            .await
+            .map_err(|error| error.to_string())?;
+        driver.money = Money::restore(&config, &costs, &told, now);
+        driver.store.record_told(driver.money.take_told());
         for rollout in &config.rollouts {
             driver.begin_or_restore(rollout, &rows, now).await?;
         }
@@ -205,6 +212,7 @@ impl Driver {
         rollout.stored = Stored {
             canary: config.arms.canary.base_url.to_string(),
             routes: super::restore::routes_of(&config),
+            accounts: Some(Accounts::of(&config, &step.state.rollout_id)),
             policy: to.policy.clone(),
             state: step.state,
             constant_keys: before.constant_keys.clone(),
@@ -248,6 +256,7 @@ impl Driver {
         self.shared.renew(&self.config, &config);
         self.store.keep_learned_of(self.shared.learned.canary());
         self.money.reconfigure(&self.config, &config, now);
+        self.store.record_told(self.money.take_told());
         self.config = Arc::new(config);
         self.targets = targets;
         self.config_loaded_at = now;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::demand::Demand;
 use super::incident::Incident;
 use super::live::Live;
 use super::pace::Pace;
@@ -14,7 +15,7 @@ use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::controller::effect::{Decision, Effect};
 use crate::controller::evidence::{Cell, Collector};
-use crate::controller::headroom::{Headroom, Used};
+use crate::controller::headroom::Headroom;
 use crate::controller::split::Assigned;
 use crate::controller::step::{Event, Input, step};
 use crate::controller::view::{View, view};
@@ -23,7 +24,7 @@ use crate::proxy::plane::RolloutPlane;
 use crate::sample::{Role, Routing, Sample};
 use crate::store::{CellRow, DecisionRow, RolloutKey, RolloutRow};
 use crate::upstream::breaker::Phase;
-use crate::upstream::headroom::{Room, Rooms};
+use crate::upstream::headroom::Rooms;
 use crate::weights::{self, Publisher, Reader};
 
 /// Refusals of the injected key in a row that mean that the account is the cause.
@@ -39,26 +40,14 @@ pub(super) struct Surroundings {
     pub(super) store_healthy: bool,
     pub(super) breakers: PerArm<Phase>,
     pub(super) rooms: PerArm<Rooms>,
+    /// The canary has one key for all, not one for each client with limits of its own.
+    pub(super) is_one_account: bool,
 }
 
 impl Surroundings {
     /// Nothing says that legacy can be reached.
     fn legacy_breaker_open(self) -> bool {
         self.breakers.legacy != Phase::Closed
-    }
-
-    /// What the controller needs to know of the canary's rate limits.
-    fn headroom(self) -> Headroom {
-        let used = |room: Option<Room>| {
-            room.map(|room| Used {
-                limit: room.limit,
-                share: 1.0 - room.lowest_share,
-            })
-        };
-        Headroom {
-            requests: used(self.rooms.canary.requests),
-            tokens: used(self.rooms.canary.tokens),
-        }
     }
 }
 
@@ -78,6 +67,7 @@ pub(super) struct Rollout {
     incident: Incident,
     account_failures: u32,
     pace: Pace,
+    demand: Demand,
     config_epoch: u32,
     publisher: Publisher,
     reader: Reader,
@@ -118,6 +108,7 @@ impl Rollout {
             incident: Incident::default(),
             account_failures: 0,
             pace: Pace::default(),
+            demand: Demand::begin(now, false),
             config_epoch,
             publisher,
             reader,
@@ -140,6 +131,11 @@ impl Rollout {
         self.traffic.count(routing, count, is_current);
     }
 
+    /// Attempts at the canary ended, of any role and rollout.
+    pub(super) fn count_canary(&mut self, attempts: u64, now: UnixMillis) {
+        self.demand.add(attempts, now);
+    }
+
     /// Takes a sample in; tells the event that it means for the controller, if any.
     pub(super) fn record(
         &mut self,
@@ -150,6 +146,9 @@ impl Rollout {
         self.live.record(sample, cost_usd, now);
         if sample.role == Role::Live {
             self.pace.record(now);
+            if sample.arm == Arm::Canary {
+                self.demand.add_own(now);
+            }
         }
         self.incident.record(sample, now);
         if self.traffic.record(sample, now) {
@@ -232,7 +231,7 @@ impl Rollout {
             requests_per_s: self.pace.per_s(around.now),
             assigned: std::mem::take(&mut self.traffic.assigned),
             overdue: self.overdue(around.now),
-            headroom: around.headroom(),
+            headroom: self.headroom(around),
         };
         // A copy of some kilobytes a second, so that a panic in the core would leave the state whole.
         let stepped = step(
@@ -256,6 +255,16 @@ impl Rollout {
         }
     }
 
+    /// What the controller needs to know of the canary's rate limits. Clients that bring keys of their own
+    /// have limits of their own, and what one answer says of them is nothing to the next.
+    fn headroom(&self, around: Surroundings) -> Headroom {
+        if around.is_one_account {
+            self.demand.headroom(around.rooms.canary, around.now)
+        } else {
+            Headroom::default()
+        }
+    }
+
     fn overdue(&self, now: UnixMillis) -> PerArm<u64> {
         let after_ms = self.stored.state.overdue_after_ms();
         self.traffic.under_way.overdue(now, after_ms)
@@ -264,8 +273,11 @@ impl Rollout {
     /// Publishes the weight of a state that holds. Evidence under another weight is another cell.
     pub(super) fn publish(&mut self, now: UnixMillis) {
         self.publisher.publish_active(self.stored.state.is_active());
-        let snapshot = self.stored.state.snapshot();
-        if snapshot != self.reader.snapshot() {
+        let (snapshot, before) = (self.stored.state.snapshot(), self.reader.snapshot());
+        if snapshot.weight != before.weight {
+            self.demand = Demand::begin(now, snapshot.weight < before.weight);
+        }
+        if snapshot != before {
             self.publisher.publish(snapshot);
             self.traffic.assigned = Assigned::default();
             self.evidence
@@ -305,7 +317,7 @@ impl Rollout {
             requests_per_s: self.pace.per_s(around.now),
             assigned: Assigned::default(),
             overdue: self.overdue(around.now),
-            headroom: around.headroom(),
+            headroom: self.headroom(around),
         };
         view(&self.stored.policy, &self.stored.state, &input, around.now)
     }

@@ -10,7 +10,7 @@ use crate::arm::{Arm, PerArm};
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::config::Config;
 use crate::config::values::BaseUrl;
-use crate::learned::LearnedIds;
+use crate::learned::{LearnedId, LearnedIds};
 use crate::llm;
 use crate::proxy::plane::same_place;
 use crate::upstream::breaker::{Breaker, Phase};
@@ -21,6 +21,9 @@ use crate::upstream::limit::Limit;
 /// Ids are forgotten at the end of an hour.
 const SWEEP_EVERY_MS: i64 = 600_000;
 
+/// From so many ids on the rest waits for the next second.
+const TOLD_AT_ONCE: usize = 5_000;
+
 /// Breakers, limits, habits and gauges of both arms, and what lives on the canary.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -29,6 +32,10 @@ pub(super) struct Shared {
     pub(super) habits: PerArm<Arc<Habits>>,
     pub(super) headroom: PerArm<Arc<Gauges>>,
     pub(super) learned: Arc<LearnedIds>,
+    /// The same of the canary before: whoever moves it may move it back.
+    learned_before: Option<Arc<LearnedIds>>,
+    /// From which place on the store still has to be told of `learned`; `None`: it knows.
+    untold_from: Option<usize>,
     /// What was last told of the breakers.
     told: PerArm<Phase>,
     swept_at: UnixMillis,
@@ -42,6 +49,8 @@ impl Shared {
             headroom: PerArm::default(),
             limits: limits_of(config, &PerArm::default()),
             learned: Arc::new(LearnedIds::new(hash_of(&config.arms.canary.base_url))),
+            learned_before: None,
+            untold_from: None,
             told: PerArm::default(),
             swept_at: UnixMillis::default(),
         }
@@ -80,8 +89,41 @@ impl Shared {
     pub(super) fn sweep(&mut self, now: UnixMillis) {
         if now.millis_since(self.swept_at).abs() >= SWEEP_EVERY_MS {
             self.swept_at = now;
-            self.learned.sweep(now);
+            for learned in [Some(&self.learned), self.learned_before.as_ref()] {
+                learned.into_iter().for_each(|ids| ids.sweep(now));
+            }
         }
+    }
+
+    /// The store has another file, or has forgotten: it is told of all ids anew, page by page.
+    pub(super) fn tell_learned_anew(&mut self) {
+        self.untold_from = Some(0);
+    }
+
+    /// The next ids that the store must be told of; empty when it knows all.
+    pub(super) fn untold_learned(&mut self, now: UnixMillis) -> Vec<LearnedId> {
+        let mut untold = Vec::new();
+        while let Some(from) = self.untold_from.filter(|_| untold.len() < TOLD_AT_ONCE) {
+            let (ids, next) = self.learned.page(from, now);
+            self.untold_from = next;
+            untold.extend(ids);
+        }
+        untold
+    }
+
+    /// Goes on with the ids of a canary. Those of the one before stay at hand; those of earlier ones come back
+    /// with a restart, if the store still has them.
+    fn turn_to(&mut self, canary: u64) {
+        let before = self.learned_before.take();
+        let next = match before.filter(|ids| ids.canary() == canary) {
+            Some(before) => {
+                // The store keeps ids of a canary that is left for a day only.
+                self.tell_learned_anew();
+                before
+            }
+            None => Arc::new(LearnedIds::new(canary)),
+        };
+        self.learned_before = Some(std::mem::replace(&mut self.learned, next));
     }
 
     /// An arm that moved begins with a closed breaker; workers keep their pools by the same rule. Behind
@@ -105,7 +147,7 @@ impl Shared {
         self.limits = limits_of(next, &self.limits);
         let (old, next) = (&old.arms.canary.base_url, &next.arms.canary.base_url);
         if !old.leads_where(next) {
-            self.learned = Arc::new(LearnedIds::new(hash_of(next)));
+            self.turn_to(hash_of(next));
         }
     }
 }
@@ -126,4 +168,47 @@ fn limits_of(config: &Config, before: &PerArm<Option<Arc<Limit>>>) -> PerArm<Opt
         let same = before.filter(|limit| limit.rule() == rule);
         Some(same.map_or_else(|| Arc::new(Limit::new(rule)), Arc::clone))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse::parse;
+
+    const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+    fn config(canary: &str) -> Config {
+        let text = format!(
+            "[arms.legacy]\nbase-url = \"https://a.example.com\"\n[arms.canary]\nbase-url = \"https://{canary}\"\n\
+             api-key = \"client\"\n"
+        );
+        parse(&text, &|_| None).unwrap().config
+    }
+
+    #[test]
+    fn a_canary_that_comes_back_finds_its_ids_and_no_others() {
+        let (b, c, d) = (config("b.com"), config("c.com"), config("d.com"));
+        let mut shared = Shared::new(&b);
+        shared.learned.learn(1, NOW, 7_200_000);
+        shared.learned.learn(100_000, NOW, 7_200_000);
+        shared.renew(&b, &c);
+        assert!(!shared.learned.knows(1, NOW));
+        shared.learned.learn(2, NOW, 7_200_000);
+        assert!(shared.untold_learned(NOW).is_empty());
+        shared.renew(&c, &config("B.com/v1"));
+        assert!(shared.learned.knows(1, NOW) && !shared.learned.knows(2, NOW));
+        let told: Vec<u64> = shared
+            .untold_learned(NOW)
+            .iter()
+            .map(|id| id.hash)
+            .collect();
+        assert_eq!(told, [1, 100_000], "the store may have forgotten them");
+        assert!(shared.untold_learned(NOW).is_empty());
+        shared.renew(&b, &c);
+        assert!(shared.learned.knows(2, NOW));
+        // Only the last two are kept.
+        shared.renew(&c, &d);
+        shared.renew(&d, &b);
+        assert_eq!(shared.learned.known(), 0);
+    }
 }

@@ -135,3 +135,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn its_pages_hold_every_id_that_is_not_past_once() {
+    let ids = LearnedIds::new(7);
+    assert_eq!(ids.page(0, NOW), (Vec::new(), None));
+    let hash = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for number in 1..=5_000 {
+        let hours = if number % 5 == 0 { 1 } else { 48 };
+        ids.learn(hash(number), NOW, hours * HOUR_MS);
+    }
+    let now = NOW.plus_millis(3 * HOUR_MS);
+    let (mut found, mut from) = (Vec::new(), Some(0));
+    while let Some(place) = from {
+        let (page, next) = ids.page(place, now);
+        assert!(page.len() <= PAGE * WAYS && next.is_none_or(|next| next > place));
+        found.extend(page);
+        from = next;
+    }
+    assert_eq!(found.len(), 4_000);
+    // A table that takes them in is the same table.
+    let copy = LearnedIds::new(7);
+    for id in &found {
+        assert_eq!((id.canary, id.learned_at), (7, now));
+        assert!(copy.remember(id.hash, id.expires_at, now));
+        assert!(!ids.remember(id.hash, id.expires_at, now), "the same end");
+    }
+    assert!((1..=5_000).all(|number| copy.knows(hash(number), now) == (number % 5 != 0)));
+}

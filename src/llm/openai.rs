@@ -35,9 +35,14 @@ pub(super) fn may_be_set(word: &Finder<'_>, data: &[u8]) -> bool {
 /// Reads one chunk of a chat or text completion, or a whole answer. False if it is not one object.
 pub(super) fn read_chunk(chunk: &[u8], seen: &mut Seen) -> bool {
     let (mut is_flat_error, mut error, mut choices) = (false, None, None);
+    let mut has_usage = false;
     let whole = json::members(chunk, |key, raw| match key {
         "choices" => choices = Some(raw),
-        "usage" => seen.take_usage(usage::read_openai(raw), raw),
+        "usage" => {
+            let tokens = usage::read_openai(raw);
+            has_usage = tokens.is_some();
+            seen.take_usage(tokens, raw);
+        }
         "error" if json::is_set(raw) => error = Some(raw),
         "object" => is_flat_error = raw == "\"error\"",
         _ => {}
@@ -49,10 +54,13 @@ pub(super) fn read_chunk(chunk: &[u8], seen: &mut Seen) -> bool {
     if let Some(raw) = error {
         seen.fail(classify_in_band(raw, Outcome::InBandError));
     }
+    let mut has_choices = false;
     json::elements(choices.unwrap_or_default(), |choice| {
+        has_choices = true;
         read_choice(choice, seen);
         ControlFlow::Continue(())
     });
+    seen.usage_alone |= has_usage && !has_choices;
     whole
 }
 

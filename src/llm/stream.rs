@@ -46,6 +46,8 @@ pub(super) struct Seen {
     pub(super) skipped: u32,
     /// The first error.
     pub(super) error: Option<Outcome>,
+    /// A chunk that brings usage and no choices, which is the last but for the marker.
+    pub(super) usage_alone: bool,
     /// The last stated usage.
     pub(super) usage: Option<Usage>,
     /// The last cost that the provider stated, in US dollars.
@@ -104,6 +106,19 @@ impl StreamWatch {
     #[must_use]
     pub fn is_terminated(&self) -> bool {
         self.seen.done || self.seen.finished
+    }
+
+    /// True once the counts of tokens are final: after the marker, and before it where nothing more is to come.
+    /// A finish reason of a chat's choice is too early: other choices and the usage follow it.
+    #[must_use]
+    pub fn has_final_counts(&self) -> bool {
+        let seen = &self.seen;
+        seen.done
+            || match self.dialect {
+                Dialect::AnthropicMessages => seen.finished,
+                Dialect::OpenAiResponses => false,
+                _ => seen.finished && seen.usage_alone,
+            }
     }
 
     /// The first error that the stream carried.

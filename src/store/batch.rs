@@ -7,7 +7,7 @@ use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::aggregate::{Aggregates, Totals, micros_to_ms};
 use super::inbox::Batch;
-use super::{AttemptRow, CellRow, cost, learned, write};
+use super::{AttemptRow, CellRow, cost, learned, told, write};
 use crate::arm::Arm;
 use crate::clock::UnixMillis;
 use crate::config::RequestRows;
@@ -54,6 +54,7 @@ pub(super) async fn store_batch(
     cost::add(&mut transaction, &aggregates.costs).await?;
     insert_cells(&mut transaction, &batch.cells).await?;
     learned::insert(&mut transaction, &batch.learned).await?;
+    told::insert(&mut transaction, &batch.told).await?;
     for row in &batch.states {
         write::save_state(&mut transaction, row).await?;
     }

@@ -179,7 +179,8 @@ pub(super) async fn add(
     .await
 }
 
-/// Deletes lines of days that ended before `oldest`, some at a time; returns how many.
+/// Deletes lines of days that ended before `oldest`, some at a time, and what was told of those days; returns
+/// how many lines.
 pub(super) async fn delete(
     connection: &mut SqliteConnection,
     oldest: i64,
@@ -189,8 +190,12 @@ pub(super) async fn delete(
              (SELECT day, rollout, arm, model, tag FROM cost_by_day WHERE day < $1 LIMIT 2000)",
     )
     .bind(date_of(day_of(UnixMillis(oldest))))
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    sqlx::query("DELETE FROM budget_told WHERE day < $1")
+        .bind(date_of(day_of(UnixMillis(oldest))))
+        .execute(connection)
+        .await?;
     Ok(deleted.rows_affected())
 }
 

@@ -27,6 +27,8 @@ pub struct Health {
     pub dropped_cells: u64,
     /// Where the last corrupt file was set aside, if there was one since start.
     pub set_aside: Option<PathBuf>,
+    /// How often since start another file took the place of the one that was open.
+    pub files_replaced: u64,
 }
 
 impl Health {
@@ -39,6 +41,7 @@ impl Health {
             dropped_samples: 0,
             dropped_cells: 0,
             set_aside,
+            files_replaced: 0,
         }
     }
 

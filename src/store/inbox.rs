@@ -11,7 +11,10 @@ use sqlx::SqlitePool;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
-use super::{AttemptRow, CellRow, Committed, DecisionRow, Health, Receipt, RolloutRow, StoreError};
+use super::{
+    AttemptRow, BudgetTold, CellRow, Committed, DecisionRow, Health, Receipt, RolloutRow,
+    StoreError,
+};
 use crate::config::StoreConfig;
 use crate::learned::{CAPACITY, LearnedId};
 
@@ -100,6 +103,7 @@ pub(super) struct Batch {
     pub(super) cells: Vec<CellRow>,
     pub(super) states: Vec<RolloutRow>,
     pub(super) learned: Vec<LearnedId>,
+    pub(super) told: Vec<BudgetTold>,
 }
 
 impl Batch {
@@ -108,7 +112,23 @@ impl Batch {
             && self.cells.is_empty()
             && self.states.is_empty()
             && self.learned.is_empty()
+            && self.told.is_empty()
     }
+}
+
+/// What was told of budgets and waits at most.
+const QUEUED_TOLD: usize = 1_000;
+
+/// Appends what has room; returns how many were dropped.
+fn push_most<T>(queue: &mut VecDeque<T>, rows: Vec<T>, most: usize, is_closed: bool) -> usize {
+    let room = if is_closed {
+        0
+    } else {
+        most.saturating_sub(queue.len())
+    };
+    let dropped = rows.len().saturating_sub(room);
+    queue.extend(rows.into_iter().take(room));
+    dropped
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +139,7 @@ struct Inbox {
     states: BTreeMap<String, RolloutRow>,
     commits: VecDeque<Commit>,
     learned: VecDeque<LearnedId>,
+    told: VecDeque<BudgetTold>,
     /// Whose learned ids are kept; `None` until that is known.
     canary: Option<i64>,
     /// When to give up storing the rest; set once the store is being closed.
@@ -162,12 +183,9 @@ impl Shared {
     pub(super) fn queue_attempts(&self, rows: Vec<AttemptRow>) {
         let (dropped, wake) = {
             let mut inbox = self.inbox();
-            let room = match inbox.closed {
-                true => 0,
-                false => self.limits.queued_attempts - inbox.attempts.len(),
-            };
-            let dropped = rows.len().saturating_sub(room);
-            inbox.attempts.extend(rows.into_iter().take(room));
+            let is_closed = inbox.closed;
+            let most = self.limits.queued_attempts;
+            let dropped = push_most(&mut inbox.attempts, rows, most, is_closed);
             (dropped, inbox.attempts.len() >= self.limits.flush_rows)
         };
         self.count_dropped(dropped, 0);
@@ -179,13 +197,8 @@ impl Shared {
     pub(super) fn queue_cells(&self, rows: Vec<CellRow>) {
         let dropped = {
             let mut inbox = self.inbox();
-            let room = match inbox.closed {
-                true => 0,
-                false => self.limits.queued_cells - inbox.cells.len(),
-            };
-            let dropped = rows.len().saturating_sub(room);
-            inbox.cells.extend(rows.into_iter().take(room));
-            dropped
+            let is_closed = inbox.closed;
+            push_most(&mut inbox.cells, rows, self.limits.queued_cells, is_closed)
         };
         self.count_dropped(0, dropped);
     }
@@ -193,15 +206,18 @@ impl Shared {
     pub(super) fn queue_learned(&self, ids: Vec<LearnedId>) {
         let dropped = {
             let mut inbox = self.inbox();
-            let room = match inbox.closed {
-                true => 0,
-                false => self.limits.queued_learned - inbox.learned.len(),
-            };
-            let dropped = ids.len().saturating_sub(room);
-            inbox.learned.extend(ids.into_iter().take(room));
-            dropped
+            let is_closed = inbox.closed;
+            let most = self.limits.queued_learned;
+            push_most(&mut inbox.learned, ids, most, is_closed)
         };
         self.count_dropped(dropped, 0);
+    }
+
+    /// They are few; what is dropped is told again after a restart.
+    pub(super) fn queue_told(&self, told: Vec<BudgetTold>) {
+        let mut inbox = self.inbox();
+        let is_closed = inbox.closed;
+        push_most(&mut inbox.told, told, QUEUED_TOLD, is_closed);
     }
 
     pub(super) fn keep_learned_of(&self, canary: i64) {
@@ -291,6 +307,7 @@ impl Shared {
             cells: inbox.cells.drain(..).collect(),
             states: std::mem::take(&mut inbox.states).into_values().collect(),
             learned: inbox.learned.drain(..learned).collect(),
+            told: inbox.told.drain(..).collect(),
         }
     }
 
@@ -320,6 +337,7 @@ impl Shared {
             && inbox.cells.is_empty()
             && inbox.states.is_empty()
             && inbox.learned.is_empty()
+            && inbox.told.is_empty()
             && inbox.commits.is_empty()
     }
 
@@ -349,6 +367,7 @@ impl Shared {
             inbox.cells.clear();
             inbox.states.clear();
             inbox.learned.clear();
+            inbox.told.clear();
             (
                 std::mem::take(&mut inbox.attempts),
                 std::mem::take(&mut inbox.commits),

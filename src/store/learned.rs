@@ -8,6 +8,8 @@ use super::{Store, StoreError, batch};
 use crate::clock::UnixMillis;
 use crate::learned::LearnedId;
 
+/// Ids of another canary stay for so long after they were learned: whoever moves the canary may move it back.
+const KEPT_OF_OTHERS_MS: i64 = 86_400_000;
 /// Rows that are read at once.
 const PAGE: i64 = 10_000;
 
@@ -17,7 +19,7 @@ impl Store {
         self.0.shared.queue_learned(ids);
     }
 
-    /// Only ids of this canary are kept from now on; those of others are deleted soon.
+    /// Only ids of this canary are kept from now on; those of others are deleted a day after they were learned.
     pub fn keep_learned_of(&self, canary: u64) {
         self.0.shared.keep_learned_of(canary.cast_signed());
     }
@@ -86,8 +88,8 @@ pub(super) async fn insert(
     .await
 }
 
-/// Deletes some ids that are past, belong to another canary than `canary`, or are too many; returns how
-/// many. `canary` is `None` until it is known; `most` of its ids are kept.
+/// Deletes some ids that are past, belong to another canary than `canary` for a day, or are too many; returns
+/// how many. `canary` is `None` until it is known; `most` of its ids are kept.
 pub(super) async fn delete(
     connection: &mut SqliteConnection,
     canary: Option<i64>,
@@ -105,15 +107,22 @@ pub(super) async fn delete(
     .fetch_optional(&mut *connection)
     .await?;
     let past = now.0.max(last_kept.unwrap_or(i64::MIN));
+    let left = now.0.saturating_sub(KEPT_OF_OTHERS_MS);
     let mut deleted = 0;
-    for (whose, until) in [("<", i64::MAX), (">", i64::MAX), ("=", past)] {
+    for (whose, past, left) in [
+        ("<", now.0, left),
+        (">", now.0, left),
+        ("=", past, i64::MIN),
+    ] {
         let delete = format!(
             "DELETE FROM learned_id WHERE hash IN
-                 (SELECT hash FROM learned_id WHERE canary {whose} $1 AND expires_at <= $2 LIMIT 2000)"
+                 (SELECT hash FROM learned_id
+                  WHERE canary {whose} $1 AND (expires_at <= $2 OR learned_at <= $3) LIMIT 2000)"
         );
         let done = sqlx::query(AssertSqlSafe(delete))
             .bind(canary)
-            .bind(until)
+            .bind(past)
+            .bind(left)
             .execute(&mut *connection)
             .await?;
         deleted += done.rows_affected();

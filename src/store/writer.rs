@@ -249,7 +249,11 @@ impl Writer {
         let known = if self.restore { &self.known } else { &nothing };
         let last_decision = if self.restore { self.last_decision } else { 0 };
         write::restore_states(connection, known, last_decision).await?;
-        self.restore = false;
+        let replaced = u64::from(std::mem::take(&mut self.restore));
+        self.shared.health.send_if_modified(|health| {
+            health.files_replaced += replaced;
+            false
+        });
         self.learn_last_decision().await?;
         self.identity = self.on_path(Identity::of).await;
         Ok(())

@@ -403,3 +403,38 @@ async fn requests_outside_every_rollout_are_recorded_and_enter_no_count() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_plain_answer_that_is_cut_off_after_its_head_may_have_cost_something() {
+    let rig = Rig::with(Setup {
+        canary: "timeouts = { idle = \"300ms\" }".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    // The client leaves once it has read the head.
+    let mut client = rig.client().await;
+    let body = ask("fault-stall-after-20", false).to_string();
+    client
+        .request("POST", CHAT, &[], body.as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(client.head().await.unwrap().status, 200);
+    drop(client);
+    let unknown = |arm: &'static str| {
+        move |rollout: &serde_json::Value| rollout["arms"][arm]["no_usage"] == 1
+    };
+    rig.wait_rollout("default", unknown("legacy")).await;
+    // The canary falls silent, and legacy answers in its place.
+    rig.set_weight("default", 100).await;
+    let answer = rig
+        .post(CHAT, &ask("fault-stall-after-20@canary", false))
+        .await;
+    assert_eq!(served_by(&answer), "legacy");
+    rig.wait_rollout("default", unknown("canary")).await;
+    // What no provider answered has cost nothing.
+    rig.post(CHAT, &ask("fault-500@canary", false)).await;
+    let rollout = rig
+        .wait_rollout("default", |r| r["arms"]["canary"]["requests"] == 2)
+        .await;
+    assert_eq!(rollout["arms"]["canary"]["no_usage"], 1);
+}

@@ -77,17 +77,23 @@ pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig 
 
 /// A header whose values go into the store and the log: none that carries a credential.
 fn tag_header(field: &Field<'_>) -> Result<HeaderName, Wrong> {
-    const CREDENTIALS: [&str; 5] = [
+    const CREDENTIALS: [&str; 7] = [
         "authorization",
-        "proxy-authorization",
         "cookie",
-        "x-api-key",
-        "api-key",
+        "key",
+        "password",
+        "secret",
+        "set-cookie",
+        "token",
     ];
+    // `x-api-key`, `x-goog-api-key`, `x-auth-token`, `proxy-authorization` ...
+    const ENDS: [&str; 5] = ["-authorization", "-cookie", "-key", "-secret", "-token"];
     let remedy = "write the name of a header of your own, like \"x-team\"";
     let name = HeaderName::from_bytes(leaf::text(field)?.trim().as_bytes())
         .map_err(|_| Wrong::new("this is no name of a header", remedy))?;
-    if CREDENTIALS.contains(&name.as_str()) {
+    let is_credential =
+        CREDENTIALS.contains(&name.as_str()) || ENDS.iter().any(|end| name.as_str().ends_with(end));
+    if is_credential {
         return Err(Wrong::new(
             "this header carries a credential, which must not be stored",
             remedy,

@@ -274,10 +274,17 @@ fn a_tag_header_is_a_header_that_carries_no_credential() {
     };
     let header = with("X-Team").unwrap().config.proxy.tag_header.unwrap();
     assert_eq!(header.as_str(), "x-team");
+    assert!(with("x-monkey").is_ok() && with("x-token-team").is_ok());
     for (name, problem) in [
         ("Authorization", "carries a credential"),
         ("x-api-key", "carries a credential"),
         ("cookie", "carries a credential"),
+        ("X-Goog-Api-Key", "carries a credential"),
+        ("x-auth-token", "carries a credential"),
+        ("ocp-apim-subscription-key", "carries a credential"),
+        ("x-client-secret", "carries a credential"),
+        ("Proxy-Authorization", "carries a credential"),
+        ("token", "carries a credential"),
         ("x team", "no name of a header"),
         ("", "an empty text"),
     ] {

@@ -19,7 +19,7 @@ use crate::controller::{
     Action, By, Command, Decision, DecisionKind, Effect, Event, Reset, State, Step, adopt, stop,
 };
 
-const STORIES: usize = 32;
+const STORIES: usize = 33;
 
 /// A file.
 #[derive(Debug, Deserialize)]

@@ -342,6 +342,8 @@ impl World {
         Headroom {
             requests: self.canary_limit.map(used),
             tokens: None,
+            own: None,
+            is_counted: true,
         }
     }
 

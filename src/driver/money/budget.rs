@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::arm::Arm;
 use crate::config::BudgetConfig;
 use crate::driver::status::rounded;
-use crate::store::{Spent, date_of};
+use crate::store::{BudgetTold, Spent, date_of};
 
 /// People are told at these shares, in percent.
 const THRESHOLDS: [u32; 2] = [100, 80];
@@ -73,13 +73,21 @@ pub(super) struct Reached {
     pub(super) percent: u32,
     spent_usd: f64,
     usd_per_day: f64,
-    day: String,
+    day: i64,
     covers: String,
     /// Covered attempts that are not in the sum.
     unknown: u64,
 }
 
 impl Watch {
+    /// A watch of which so many percent were told before.
+    pub(super) fn told_before(percent: u32) -> Self {
+        Self {
+            told: percent,
+            ..Self::default()
+        }
+    }
+
     /// Adds to what is spent; tells the threshold that is reached with it.
     pub(super) fn spend(
         &mut self,
@@ -102,7 +110,7 @@ impl Watch {
             percent,
             spent_usd: rounded(usd),
             usd_per_day: budget.usd_per_day,
-            day: date_of(day),
+            day,
             covers: covered(budget),
             unknown: self.spent.unpriced + self.spent.no_usage,
         })
@@ -114,6 +122,16 @@ impl Watch {
 }
 
 impl Reached {
+    /// What the store remembers of it.
+    pub(super) fn told(&self) -> BudgetTold {
+        BudgetTold {
+            day: self.day,
+            budget: self.budget.clone(),
+            percent: self.percent,
+            usd_per_day: self.usd_per_day,
+        }
+    }
+
     /// One line of the log.
     pub(super) fn tell(&self) {
         macro_rules! tell {
@@ -121,7 +139,7 @@ impl Reached {
                 tracing::$tell!(
                     alert = "budget",
                     budget = self.budget,
-                    day = self.day,
+                    day = date_of(self.day),
                     spent_usd = self.spent_usd,
                     usd_per_day = self.usd_per_day,
                     covers = self.covers,

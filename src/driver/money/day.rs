@@ -9,7 +9,7 @@ use super::budget::{Reached, Watch, covers};
 use crate::arm::Arm;
 use crate::config::{BudgetConfig, Config};
 use crate::sample::Sample;
-use crate::store::{Bill, Spent};
+use crate::store::{Bill, BudgetTold, Spent};
 
 /// A day has so many models and so many tags of its own, besides those that the configuration names.
 pub(super) const NAMES_MOST: usize = 200;
@@ -93,12 +93,14 @@ impl Day {
             .collect()
     }
 
-    /// Watches `next` in place of `old`; tells what those of them that are new have reached already.
+    /// Watches `next` in place of `old`; tells what those of them that are new have reached already, beyond
+    /// what was `told` before.
     pub(super) fn watch(
         &mut self,
         day: i64,
         old: &[BudgetConfig],
         next: &[BudgetConfig],
+        told: &[BudgetTold],
     ) -> Vec<Reached> {
         let mut reached = Vec::new();
         let mut watches = Vec::with_capacity(next.len());
@@ -108,7 +110,7 @@ impl Day {
                 watches.push(watch.clone());
                 continue;
             }
-            let mut watch = Watch::default();
+            let mut watch = Watch::told_before(told_of(told, day, budget));
             let mut sum = Spent::default();
             for ((arm, model, tag), spent) in &self.lines {
                 if covers(budget, *arm, model, tag) {
@@ -129,4 +131,15 @@ impl Day {
             .map(Watch::spent)
             .unwrap_or_default()
     }
+}
+
+/// The highest threshold of a budget that was told; 0 for none. One of another height is another budget.
+fn told_of(told: &[BudgetTold], day: i64, budget: &BudgetConfig) -> u32 {
+    let same = |it: &&BudgetTold| {
+        it.day == day
+            && it.budget == budget.name
+            && it.usd_per_day.to_bits() == budget.usd_per_day.to_bits()
+    };
+    let percents = told.iter().filter(same).map(|it| it.percent);
+    percents.max().unwrap_or(0)
 }

@@ -65,6 +65,7 @@ fn sample(model: &str, dollars: u32) -> Sample {
         complete: true,
         conn_reused: true,
         client_retry: false,
+        is_call: true,
         model: Some(model.into()),
         usage: Some(Usage {
             output_tokens: dollars * 1_000_000,
@@ -173,6 +174,11 @@ fn what_may_have_cost_money_has_a_line_and_the_rest_has_none() {
         complete: false,
         ..sample("small", 0)
     };
+    let cut = |outcome, status, complete| Sample {
+        status,
+        complete,
+        ..nothing(outcome, None)
+    };
     let cases = [
         (sample("small", 1), Some((Some(1.0), 0, 0))),
         (sample("large", 1), Some((None, 1, 0))),
@@ -180,13 +186,30 @@ fn what_may_have_cost_money_has_a_line_and_the_rest_has_none() {
         (nothing(Outcome::Truncated, Some(5)), Some((None, 0, 1))),
         (nothing(Outcome::Connect, None), None),
         (nothing(Outcome::ServerError, None), None),
+        // Its body was too large to be read, but a model was called.
         (
             Sample {
                 model: None,
                 ..nothing(Outcome::Ok, None)
             },
+            Some((None, 0, 1)),
+        ),
+        (
+            Sample {
+                is_call: false,
+                ..nothing(Outcome::Ok, None)
+            },
             None,
         ),
+        // Cut off after a head that promised an answer, by client or clock.
+        (cut(Outcome::ClientGone, 200, false), Some((None, 0, 1))),
+        (cut(Outcome::TimeoutTotal, 200, false), Some((None, 0, 1))),
+        (cut(Outcome::Reset, 201, false), Some((None, 0, 1))),
+        (cut(Outcome::ClientGone, 0, false), None),
+        (cut(Outcome::ClientGone, 503, false), None),
+        (cut(Outcome::ClientGone, 200, true), None),
+        (cut(Outcome::InBandError, 200, false), None),
+        (cut(Outcome::SoftError, 200, true), None),
         (
             Sample {
                 reported_cost_usd: Some(0.5),
@@ -257,7 +280,7 @@ fn the_bound_on_names_holds_over_a_restart() {
             spent: Spent::default(),
         })
         .collect();
-    let mut money = Money::restore(&config, &costs);
+    let mut money = Money::restore(&config, &costs, &[], NOON);
     let mut model_of = |name: &str| money.book(&config, &sample(name, 1)).1.unwrap().model;
     assert_eq!(&*model_of("new"), OTHER);
     assert_eq!(&*model_of("model-7"), "model-7");
@@ -384,10 +407,38 @@ fn stored(dollars: f64) -> DayCost {
     }
 }
 
+/// What is told at a start with these stored sums, as it is recorded.
+fn told_at_start(
+    config: &Config,
+    dollars: f64,
+    told: &[BudgetTold],
+) -> (Money, Vec<(String, u32)>) {
+    let mut money = Money::restore(config, &[stored(dollars)], told, NOON);
+    let now_told = money.take_told();
+    assert!(now_told.iter().all(|it| it.day == TODAY));
+    let named = now_told.into_iter().map(|it| (it.budget, it.percent));
+    (money, named.collect())
+}
+
+fn was_told(day: i64, budget: &str, percent: u32, usd_per_day: f64) -> BudgetTold {
+    BudgetTold {
+        day,
+        budget: budget.to_owned(),
+        percent,
+        usd_per_day,
+    }
+}
+
 #[test]
 fn what_was_told_before_a_restart_is_not_told_again() {
     let config = config();
-    let mut money = Money::restore(&config, &[stored(8.5)]);
+    let before = [
+        was_told(TODAY, "canary", 80, 10.0),
+        was_told(TODAY, "search", 80, 2.0),
+        was_told(TODAY, "search", 100, 2.0),
+    ];
+    let (mut money, now_told) = told_at_start(&config, 8.5, &before);
+    assert_eq!(now_told, []);
     let [canary, search] = <[_; 2]>::try_from(money.status(&config, NOON)).unwrap();
     assert_eq!(
         (canary.spent_usd, canary.unpriced, canary.no_usage),
@@ -402,8 +453,36 @@ fn what_was_told_before_a_restart_is_not_told_again() {
         spend(&mut money, &config, &sample("small", 1)),
         told("canary", 100)
     );
-    let mut money = Money::restore(&config, &[stored(10.0)]);
+    let full = [&before[1..], &[was_told(TODAY, "canary", 100, 10.0)]].concat();
+    let (mut money, now_told) = told_at_start(&config, 10.0, &full);
+    assert_eq!(now_told, []);
     assert_eq!(spend(&mut money, &config, &sample("small", 9)), []);
+}
+
+#[test]
+fn a_budget_that_was_added_or_lowered_while_nothing_ran_is_told_at_the_start() {
+    let config = config();
+    let search = told("search", 100);
+    let both = [told("canary", 80), search.clone()].concat();
+    let before = was_told(TODAY, "canary", 80, 10.0);
+    assert_eq!(told_at_start(&config, 8.5, &[]).1, both);
+    assert_eq!(
+        told_at_start(&config, 8.5, std::slice::from_ref(&before)).1,
+        search
+    );
+    // Another day, another height and a lower threshold are something else.
+    let others = [
+        was_told(TODAY - 1, "canary", 100, 10.0),
+        was_told(TODAY, "canary", 100, 8.0),
+        was_told(TODAY, "search", 80, 2.0),
+    ];
+    assert_eq!(told_at_start(&config, 8.5, &others).1, both);
+    let lowered = config_with("usd-per-day = 10", "usd-per-day = 5");
+    let expected = [told("canary", 100), search].concat();
+    assert_eq!(told_at_start(&lowered, 8.5, &[before]).1, expected);
+    // Of yesterday nobody is told.
+    let mut money = Money::restore(&config, &[stored(8.5)], &[], NOON.plus_millis(DAY_MS));
+    assert_eq!(money.take_told(), []);
 }
 
 #[test]
@@ -414,7 +493,7 @@ fn a_reload_keeps_what_was_told_and_tells_of_a_new_budget_that_is_spent_already(
     let day = money.days.get_mut(&TODAY).unwrap();
     let next = config_with("usd-per-day = 10", "usd-per-day = 5");
     let told: Vec<_> = day
-        .watch(TODAY, &old.budgets, &next.budgets)
+        .watch(TODAY, &old.budgets, &next.budgets, &[])
         .into_iter()
         .map(|it| (it.budget, it.percent))
         .collect();

@@ -3,6 +3,7 @@ use crate::arm::Weight;
 use crate::config::parse::parse;
 use crate::controller::effect::DecisionKind;
 use crate::controller::step::{Action, Command};
+use crate::upstream::headroom::Room;
 
 const START: UnixMillis = UnixMillis(1_700_000_000_000);
 
@@ -59,6 +60,7 @@ impl Scene {
             now: self.now,
             store_healthy: true,
             rooms: PerArm::default(),
+            is_one_account: true,
             breakers: PerArm::default(),
         };
         let mut proposals = Vec::new();
@@ -95,6 +97,7 @@ impl Scene {
             complete: true,
             conn_reused: true,
             client_retry: false,
+            is_call: true,
             model: None,
             usage: None,
             upstream_request_id: None,
@@ -330,4 +333,51 @@ fn a_dominant_key_leaves_the_evidence_and_stays_in_the_counts() {
     assert_eq!(decided, []);
     assert_eq!(totals.errors, 100);
     assert_eq!(scene.rollout.traffic.keys.dominant(), [42]);
+}
+
+#[test]
+fn rate_limits_are_held_against_the_present_weight_of_one_account() {
+    let mut scene = Scene::at(5_000, false);
+    let room = Room {
+        limit: 500,
+        remaining: 20,
+        lowest_share: 0.04,
+    };
+    let mut around = Surroundings {
+        now: scene.now,
+        store_healthy: true,
+        rooms: PerArm {
+            legacy: Rooms::default(),
+            canary: Rooms {
+                requests: Some(room),
+                tokens: None,
+            },
+        },
+        is_one_account: true,
+        breakers: PerArm::default(),
+    };
+    for _ in 0..20 {
+        scene.attempt(Arm::Canary, Role::Live, Outcome::Ok, 1, 1);
+        scene.attempt(Arm::Canary, Role::Pinned, Outcome::Ok, 1, 1);
+        scene.rollout.count_canary(2, scene.now);
+    }
+    around.now = scene.now;
+    let headroom = scene.rollout.headroom(around);
+    assert_eq!(headroom.own, Some(0.5));
+    let share = headroom.requests.unwrap().share;
+    assert!((share - 0.96).abs() < 1e-9, "{share}");
+    // Each client's account has limits of its own.
+    around.is_one_account = false;
+    assert_eq!(scene.rollout.headroom(around), Headroom::default());
+    around.is_one_account = true;
+    // What was used at 50% is not used at 5%.
+    scene.look(Some(Event::Operator(Command {
+        action: Action::SetWeight(Weight::from_bps(500).unwrap()),
+        reason: String::new(),
+    })));
+    assert_eq!(scene.rollout.headroom(around), Headroom::default());
+    around.now = scene.now.plus_millis(120_000);
+    let headroom = scene.rollout.headroom(around);
+    assert_eq!(headroom.own, None, "counted from the change on");
+    assert!(headroom.requests.is_some());
 }

@@ -114,6 +114,37 @@ fn the_first_content_is_noticed_in_its_own_chunk() {
 }
 
 #[test]
+fn counts_are_final_with_the_usage_or_the_end_and_not_with_a_first_finish_reason() {
+    // Of two choices the first one ends, and each chunk states what is used so far.
+    let two_choices = concat!(
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1}}\n\n",
+        "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2}}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2}}\n\n",
+    );
+    let cut_off = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9}}\n\n";
+    let no_usage =
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    for (dialect, stream, first) in [
+        (Chat, CHAT, Some(4)),
+        (Chat, two_choices, Some(2)),
+        (Chat, cut_off, None),
+        (Chat, no_usage, Some(1)),
+        (Messages, MESSAGES, Some(5)),
+        (Responses, RESPONSES, Some(2)),
+    ] {
+        let mut watch = StreamWatch::new(dialect);
+        let mut found = None;
+        for (at, event) in stream.split_inclusive("\n\n").enumerate() {
+            watch.feed(event.as_bytes());
+            if watch.has_final_counts() {
+                found = found.or(Some(at));
+            }
+        }
+        assert_eq!(found, first, "{stream}");
+    }
+}
+
+#[test]
 fn content_of_a_chat_is_what_a_reader_can_use() {
     let chat = [
         (r#"{"role":"assistant"}"#, false),

@@ -141,6 +141,30 @@ async fn days_past_retention_go() {
 }
 
 #[tokio::test]
+async fn what_was_told_of_a_budget_is_kept_once_until_its_day_is_past_retention() {
+    let mut place = Place::new();
+    let today = day_of(UnixMillis::now());
+    let told = |day, percent, usd_per_day| BudgetTold {
+        day,
+        budget: "all".to_owned(),
+        percent,
+        usd_per_day,
+    };
+    let store = place.open().await;
+    let recent = [told(today, 80, 0.1), told(today, 80, 10.0)];
+    store.record_told(vec![told(today - 9, 100, 10.0), recent[0].clone()]);
+    store.record_told(recent.to_vec());
+    store.close().await.unwrap();
+    place.config.retention = Duration::from_secs(86_400);
+    place.limits.retention_every = Duration::from_millis(1);
+    let store = place.open().await;
+    assert_eq!(store.told_since(today).await.unwrap(), recent);
+    assert_eq!(store.told_since(today - 9).await.unwrap().len(), 3);
+    kept::eventually(&place, "SELECT count(*) FROM budget_told", 2).await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn people_read_costs_per_model_and_per_tag() {
     let place = Place::new();
     let store = place.open().await;

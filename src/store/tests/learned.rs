@@ -64,16 +64,27 @@ async fn ids_that_are_past_too_many_or_of_another_canary_are_deleted() {
     let store = place.open().await;
     let later = |ms: i64| UnixMillis::now().plus_millis(86_400_000 + ms);
     store.record_learned(ids(0..5_000, CANARY, UnixMillis::now().plus_millis(-1)));
-    store.record_learned(ids(5_000..10_000, 7, later(0)));
+    // Ids of other canaries, on both sides of this one, go a day after they were learned.
+    let learned_ago = |range: std::ops::Range<u64>, canary, ms: i64| -> Vec<LearnedId> {
+        let learned_at = UnixMillis::now().plus_millis(-ms);
+        let all = ids(range, canary, later(0)).into_iter();
+        all.map(|id| LearnedId { learned_at, ..id }).collect()
+    };
+    let day_ms = 86_400_000;
+    store.record_learned(learned_ago(5_000..9_000, 7, day_ms));
+    store.record_learned(learned_ago(9_000..10_000, u64::MAX >> 1, day_ms));
+    let others = learned_ago(10_100..10_110, 7, day_ms / 2);
+    store.record_learned(others.clone());
     let kept = ids(10_000..10_050, CANARY, later(2_000));
     store.record_learned(kept.clone());
     store.record_learned(ids(20_000..20_100, CANARY, later(1_000)));
     let count = "SELECT count(*) FROM learned_id";
-    kept::eventually(&place, count, 10_150).await;
+    kept::eventually(&place, count, 10_160).await;
     // Nothing is deleted before it is known whose ids are wanted.
     store.keep_learned_of(CANARY);
-    kept::eventually(&place, count, 50).await;
+    kept::eventually(&place, count, 60).await;
     let now = UnixMillis::now();
+    assert_eq!(read(&store, 7, now).await, known(&others));
     assert_eq!(read(&store, CANARY, now).await, known(&kept));
     store.close().await.unwrap();
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::process::Daemon;
 use super::scene::Scene;
-use crate::client::{Client, End};
+use crate::client::{Client, End, post};
 use crate::harness::wait_until;
 
 /// Any answer states 11 input tokens, 2 of them cached, and 9 output tokens: 9 + 1 + 18 thousandths.
@@ -141,7 +141,7 @@ async fn a_budget_is_told_once_per_threshold_also_over_a_restart() {
     assert!((spent(&budget) - 13.0 * COST).abs() < 1e-9, "{budget}");
     daemon.kill();
 
-    let daemon = scene.start().await;
+    let mut daemon = scene.start().await;
     ask(&daemon, "ok", "search", 5).await;
     wait_until("the account is stored", || booked(&scene) == 40).await;
     assert_eq!(alerts(&daemon, "budget"), Vec::<Value>::new());
@@ -152,6 +152,28 @@ async fn a_budget_is_told_once_per_threshold_also_over_a_restart() {
         let cost = sum["cost"].as_f64().unwrap();
         assert!((cost - requests * COST).abs() < 1e-6, "{sum}");
     }
+    daemon.kill();
+
+    // Lowered while nothing runs, it is another budget, and told once as well.
+    scene.edit("usd-per-day = 0.28", "usd-per-day = 0.2");
+    let mut daemon = scene.start().await;
+    daemon
+        .line("told at the start", |line| {
+            line.contains("day's budget is spent") && line.contains("\"usd_per_day\":0.2,")
+        })
+        .await;
+    let told = "SELECT percent, usd_per_day FROM budget_told ORDER BY usd_per_day, percent";
+    let expected = json!([[100, 0.2], [80, 0.28], [100, 0.28]]);
+    let rows = || -> Value {
+        let rows = scene.sql(told).into_iter();
+        rows.map(|row| json!([row["percent"], row["usd_per_day"]]))
+            .collect()
+    };
+    wait_until("it is stored", || rows() == expected).await;
+    daemon.kill();
+    let daemon = scene.start().await;
+    daemon.status().await;
+    assert_eq!(alerts(&daemon, "budget"), Vec::<Value>::new());
 }
 
 /// What so many answers of priced models cost.
@@ -245,4 +267,30 @@ async fn the_account_says_what_the_providers_stated() {
     let tags = scene.sql("SELECT count(*) AS count FROM request WHERE tag = 'chat'");
     assert_eq!(tags[0]["count"], 40);
     assert_eq!(scene.canary.requests()[0].header("x-team"), Some("chat"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_body_was_too_large_to_be_read_is_of_unknown_cost() {
+    let scene = scene().await;
+    scene.edit(
+        "drain = \"20s\"",
+        "drain = \"20s\"\nreplay-body = \"64KiB\"",
+    );
+    let daemon = scene.start().await;
+    let body = json!({
+        "model": "fault-no-usage",
+        "messages": [{"role": "user", "content": "x".repeat(100 * 1024)}],
+    });
+    let answer = post(daemon.proxy, "/v1/chat/completions", &body).await;
+    assert_eq!(answer.unwrap().head.status, 200);
+    wait_until("the account is stored", || booked(&scene) == 1).await;
+    let line = account(&scene, "arm, model").remove(0);
+    assert_eq!(
+        (&line["arm"], &line["model"]),
+        (&"legacy".into(), &"".into())
+    );
+    assert_eq!(
+        (&line["no_usage"], &line["cost"]),
+        (&1.into(), &Value::Null)
+    );
 }

@@ -84,9 +84,20 @@ async fn conversations_go_on_where_they_began_after_a_rollback_and_a_kill() {
     let known = daemon.status().await["learned_ids"]["known"].clone();
     wait_until("the ids are stored", || json!(stored(&scene)) == known).await;
     daemon.kill();
+    let mut daemon = scene.start().await;
+    let learned = daemon.status().await["learned_ids"].clone();
+    assert_eq!(learned, json!({"known": known, "learned_total": 0}));
+    check(&daemon, &response, &signed).await;
+
+    // A file that takes the place of a lost one is told of them again.
+    std::fs::remove_file(scene.database()).unwrap();
+    daemon
+        .line("works again", |line| line.contains("store-recovered"))
+        .await;
+    let known = daemon.status().await["learned_ids"]["known"].clone();
+    wait_until("they are stored anew", || json!(stored(&scene)) == known).await;
+    daemon.kill();
     let daemon = scene.start().await;
-    let learned = &daemon.status().await["learned_ids"];
-    assert_eq!(*learned, json!({"known": known, "learned_total": 0}));
     check(&daemon, &response, &signed).await;
 }
 
@@ -132,4 +143,11 @@ async fn another_canary_knows_nothing_of_what_the_one_before_it_kept() {
     assert!(other.requests().is_empty());
     let last = scene.canary.requests().len();
     assert_eq!(last, 2, "nothing more went to the old one");
+
+    // Whoever moves it back finds all as it was.
+    scene.edit(&other.base_url(), &scene.canary.base_url());
+    daemon
+        .until_status("known again", |status| status["learned_ids"]["known"] != 0)
+        .await;
+    assert_eq!(served_by(&send(&daemon, RESPONSES, &next).await), "canary");
 }
