@@ -21,6 +21,7 @@ use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 use super::dial::dial;
 use super::socket::{Socket, tune};
 use super::via::{ProxyEnv, Via};
+use crate::config::values::BaseUrl;
 use crate::config::{ArmConfig, HttpVersion};
 use crate::outcome::Outcome;
 
@@ -98,23 +99,36 @@ impl Target {
     /// If the CA file cannot be read or holds no certificate, the host is no name that TLS can verify, or
     /// the environment names a proxy that cannot be used.
     pub fn new(arm: &ArmConfig, proxies: &ProxyEnv) -> Result<Self, String> {
-        let host = arm.base_url.host().to_owned();
-        let tls = if arm.base_url.is_tls() {
+        Self::at(&arm.base_url, arm.ca_file.as_deref(), arm.http, proxies)
+    }
+
+    /// The same for any address.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn at(
+        url: &BaseUrl,
+        ca_file: Option<&Path>,
+        http: HttpVersion,
+        proxies: &ProxyEnv,
+    ) -> Result<Self, String> {
+        let host = url.host().to_owned();
+        let tls = if url.is_tls() {
             let name = ServerName::try_from(host.clone())
                 .map_err(|_| format!("{host} is no host name that TLS can verify"))?;
-            let config = client_config(arm.ca_file.as_deref(), arm.http)?;
+            let config = client_config(ca_file, http)?;
             Some((TlsConnector::from(Arc::new(config)), name))
         } else {
             None
         };
         Ok(Self {
-            scheme: arm.base_url.scheme.clone(),
-            authority: arm.base_url.authority.clone(),
+            scheme: url.scheme.clone(),
+            authority: url.authority.clone(),
             host,
-            port: arm.base_url.port,
+            port: url.port,
             tls,
-            http: arm.http,
-            via: proxies.proxy_for(&arm.base_url)?,
+            http,
+            via: proxies.proxy_for(url)?,
             #[cfg(test)]
             resolver: None,
         })
