@@ -1,13 +1,16 @@
 # Everything a developer runs. Plain cargo works too; these targets add what the tests need around it.
 SHELL := /bin/bash
 VENV := .venv
+TOOLS := .tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix mixed-load fuzz demo bench lint packages sdk-venv sdk-node clean
+.PHONY: test test-long fault-matrix mixed-load fuzz demo bench lint packages sdk-venv sdk-node page-node prometheus clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
-test: packages sdk-venv sdk-node lint
-	CUTOVER_SDK_PYTHON=$(CURDIR)/$(VENV)/bin/python CUTOVER_SDK_NODE=$$(command -v node) cargo test --quiet
+test: packages sdk-venv sdk-node page-node prometheus lint
+	CUTOVER_SDK_PYTHON=$(CURDIR)/$(VENV)/bin/python CUTOVER_SDK_NODE=$$(command -v node) \
+	CUTOVER_CHROMIUM=$$(command -v chromium) CUTOVER_PROMETHEUS=$(CURDIR)/$(TOOLS)/usr/bin \
+	  cargo test --quiet
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
 
 ## make test-long: the statistical promises at their full size, some minutes
@@ -58,6 +61,7 @@ packages:
 	python3 -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \
 	command -v node >/dev/null || need="$$need nodejs"; \
 	command -v npm >/dev/null || need="$$need npm"; \
+	command -v chromium >/dev/null || need="$$need chromium"; \
 	if [ -n "$$need" ]; then scripts=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
 	  $$scripts apt-get update -qq && $$scripts apt-get install -y -qq --no-install-recommends $$need; fi
 
@@ -82,6 +86,25 @@ tests/sdk/node_modules/.installed: tests/sdk/package.json
 	cd tests/sdk && npm install --silent --no-package-lock --no-audit --no-fund
 	touch $@
 
+# Drives the dashboard in Chromium.
+page-node: tests/page/node_modules/.installed
+
+tests/page/node_modules/.installed: tests/page/package.json
+	cd tests/page && npm install --silent --no-package-lock --no-audit --no-fund
+	touch $@
+
+# Prometheus and promtool, unpacked and not installed: nobody wants a server on port 9090 from a test.
+prometheus: $(TOOLS)/usr/bin/promtool
+
+$(TOOLS)/usr/bin/promtool: | packages
+	@mkdir -p $(TOOLS)
+	@cd $(TOOLS) && { apt-get download -qq prometheus || { \
+	  scripts=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
+	  $$scripts apt-get update -qq && apt-get download -qq prometheus; }; }
+	@dpkg -x $(TOOLS)/prometheus_*.deb $(TOOLS)
+	@rm $(TOOLS)/prometheus_*.deb
+	touch $@
+
 clean:
 	cargo clean
-	rm -rf $(VENV) tests/sdk/node_modules
+	rm -rf $(VENV) $(TOOLS) tests/sdk/node_modules tests/page/node_modules
