@@ -5,17 +5,27 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use self::paint::{Paint, Tone};
 use crate::arm::Weight;
 use crate::telemetry::LogFormat;
 
 mod client;
 mod config_commands;
+mod fields;
+mod follow;
+mod harmless;
+mod log_commands;
+mod log_table;
+mod outlook;
+mod paint;
 mod plan_command;
 mod rollout_commands;
+mod shell_command;
 mod simulate_command;
 mod table;
+mod watch;
 
 /// Moves production LLM traffic from one provider to another, and proves each step.
 #[derive(Debug, Parser)]
@@ -25,8 +35,14 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done · 1 a fault in the configuration, or the daemon \
-    refused · 2 wrong usage · 3 the daemon or a file cannot be reached · 4 the daemon failed";
+const EXIT_CODES: &str = "Examples:\n  \
+    cutover example-config > cutover.toml     begin here\n  \
+    cutover demo                              or look first: a whole migration in two minutes\n  \
+    cutover status --watch                    where it stands, why, and the keys to act\n\n\
+    Exit codes: 0 done · 1 a fault in the configuration, or the daemon \
+    refused · 2 wrong usage · 3 the daemon or a file cannot be reached · 4 the daemon failed\n\n\
+    Colours are for terminals; NO_COLOR turns them off, CLICOLOR_FORCE=1 on. \
+    `cutover COMMAND --help` tells more.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -44,21 +60,34 @@ enum Command {
     #[command(after_help = plan_command::EXAMPLES)]
     Plan(plan_command::PlanArgs),
     /// Show where each rollout stands
-    #[command(after_help = "Example: cutover status --json | jq '.rollouts[].weight'")]
-    Status(AdminArgs),
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
     /// Show the decision log, newest last
-    #[command(after_help = "Example: cutover decisions --rollout default --limit 20")]
-    Decisions(DecisionsArgs),
-    /// Hold a rollout: its weight does not rise until it is resumed
+    #[command(after_help = "Examples:\n  \
+        cutover decisions --rollout default --limit 20\n  \
+        cutover decisions --follow                      new ones as they come\n  \
+        cutover decisions --follow --json | jq -c '{at, kind, weight_to}'")]
+    Decisions(log_commands::DecisionsArgs),
+    /// Show requests, newest last: outcome, times, cost, the provider's id; never a body or a key
+    #[command(after_help = "Examples:\n  \
+        cutover requests --failed --arm canary          what went wrong on the canary\n  \
+        cutover requests --outcome timeout-first-byte --limit 10\n  \
+        cutover requests --failed --follow --json | jq -r .upstream_request_id")]
+    Requests(log_commands::RequestsArgs),
+    /// Hold a rollout: its weight does not rise until it is resumed; trips and rollbacks still act
+    #[command(after_help = "Example: cutover hold --reason 'release freeze until Monday'")]
     Hold(RolloutArgs),
-    /// Let a held, tripped or rolled-back rollout go on
+    /// Let a held, tripped, retreated or rolled-back rollout go on
+    #[command(after_help = "Example: cutover resume --reason 'the provider says it is mended'")]
     Resume(RolloutArgs),
-    /// Go to the next stage now
+    /// Go to the next stage now, proof or not
+    #[command(after_help = "Example: cutover promote --rollout default --reason 'approved by ops'")]
     Promote(RolloutArgs),
     /// Send everything back to legacy now, until `retry`
     #[command(after_help = "Example: cutover rollback --reason 'complaints about answers'")]
     Rollback(RolloutArgs),
     /// Start again from the first stage after a rollback
+    #[command(after_help = "Example: cutover retry --reason 'new model version'")]
     Retry(RolloutArgs),
     /// Set the canary's share
     #[command(after_help = "Example: cutover set-weight 25% --reason 'load test tonight'")]
@@ -69,6 +98,14 @@ enum Command {
     /// Try a rollout in virtual time: how long it takes, how often it errs, what a bad canary costs
     #[command(after_help = simulate_command::EXAMPLES)]
     Simulate(simulate_command::SimulateArgs),
+    /// Print what a shell needs to complete commands, options and their values
+    #[command(after_help = shell_command::EXAMPLES)]
+    Completions(shell_command::CompletionsArgs),
+    /// Print the man page, or write the pages of all commands
+    #[command(after_help = "Examples:\n  \
+        cutover man | man -l -\n  \
+        cutover man --out /usr/local/share/man/man1")]
+    Man(shell_command::ManArgs),
     #[command(flatten)]
     NotBuilt(NotBuilt),
 }
@@ -116,32 +153,39 @@ struct AdminArgs {
     /// Address of the admin API, instead of the one in the configuration
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
-    /// Print the API's answer
+    /// Print the API's answer as JSON
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
-struct DecisionsArgs {
+struct StatusArgs {
     #[command(flatten)]
     admin: AdminArgs,
-    /// Only this rollout
-    #[arg(long)]
-    rollout: Option<String>,
-    /// At most this many
-    #[arg(long, default_value_t = 50)]
-    limit: u32,
+    /// Keep looking, each second, with keys to hold, promote or roll back; with --json one object per line
+    #[arg(long, short)]
+    watch: bool,
 }
+
+const STATUS_EXAMPLES: &str = "Examples:\n  \
+    cutover status --watch                          live, with keys to act; ? explains them\n  \
+    cutover status --json | jq '.rollouts[].weight'\n  \
+    cutover status --json --watch | jq -c '.rollouts[] | {state, weight, reason}'";
 
 #[derive(Debug, Args)]
 struct RolloutArgs {
     #[command(flatten)]
     admin: AdminArgs,
     /// The rollout; may be left out when there is only one
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     rollout: Option<String>,
     /// Why; recorded with the decision
-    #[arg(long, default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     reason: String,
 }
 
@@ -178,6 +222,14 @@ pub(crate) enum Failure {
     Failed(String),
 }
 
+impl Failure {
+    /// What is told to people.
+    fn message(&self) -> &str {
+        let (Self::Refused(message) | Self::Unreachable(message) | Self::Failed(message)) = self;
+        message
+    }
+}
+
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -187,7 +239,8 @@ pub fn main() -> ExitCode {
         Command::ExampleConfig => config_commands::example_config(),
         Command::Plan(args) => plan_command::plan_command(&args),
         Command::Status(args) => rollout_commands::status(&args),
-        Command::Decisions(args) => rollout_commands::decisions(&args),
+        Command::Decisions(args) => log_commands::decisions(&args),
+        Command::Requests(args) => log_commands::requests(&args),
         Command::Hold(args) => rollout_commands::act("hold", &args),
         Command::Resume(args) => rollout_commands::act("resume", &args),
         Command::Promote(args) => rollout_commands::act("promote", &args),
@@ -196,18 +249,24 @@ pub fn main() -> ExitCode {
         Command::SetWeight(args) => rollout_commands::set_weight(&args),
         Command::Demo(args) => config_commands::demo(&args),
         Command::Simulate(args) => simulate_command::simulate(&args),
+        Command::Completions(args) => {
+            shell_command::completions(&args, Cli::command());
+            Ok(())
+        }
+        Command::Man(args) => shell_command::man(&args, Cli::command()),
         Command::NotBuilt(command) => Err(not_built(&command)),
     };
-    let (message, code) = match done {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Refused(message)) => (message, 1),
-        Err(Failure::Unreachable(message)) => (message, 3),
-        Err(Failure::Failed(message)) => (message, 4),
+    let Err(failure) = done else {
+        return ExitCode::SUCCESS;
     };
-    if !message.is_empty() {
-        print_error(&message);
+    if !failure.message().is_empty() {
+        print_error(failure.message());
     }
-    ExitCode::from(code)
+    ExitCode::from(match failure {
+        Failure::Refused(_) => 1,
+        Failure::Unreachable(_) => 3,
+        Failure::Failed(_) => 4,
+    })
 }
 
 fn not_built(command: &NotBuilt) -> Failure {
@@ -221,5 +280,9 @@ fn not_built(command: &NotBuilt) -> Failure {
 
 #[expect(clippy::print_stderr, reason = "the command line speaks to a person")]
 fn print_error(message: &str) {
-    eprintln!("cutover: {message}");
+    let name = Paint::stderr().tint(Tone::Bad, "cutover:");
+    eprintln!("{name} {}", harmless::lines(message));
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,13 @@ pub(crate) fn line(text: &str) {
 
 /// Prints a text as it is.
 pub(crate) fn raw(text: &str) {
+    try_raw(text);
+}
+
+/// Prints a text as it is. False if nobody reads any more, which ends whatever prints on and on.
+pub(crate) fn try_raw(text: &str) -> bool {
     let mut out = io::stdout().lock();
-    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_ok()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -14,6 +14,24 @@ use crate::config::parse;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// The daemon is not there, or cannot answer now: asking again may help.
+    Gone(Failure),
+    /// It refuses this.
+    Refused(Failure),
+}
+
+impl Asked {
+    /// What the command ends with.
+    pub(super) fn failure(self) -> Failure {
+        match self {
+            Self::Gone(failure) | Self::Refused(failure) => failure,
+        }
+    }
+}
 
 /// Where the admin API is, and the key to it.
 pub(super) struct AdminClient {
@@ -52,31 +70,65 @@ impl AdminClient {
         })
     }
 
+    /// The address, for people.
+    pub(super) fn addr(&self) -> &str {
+        &self.addr
+    }
+
     /// Asks and reads the answer.
     pub(super) fn ask(
         &self,
-        method: Method,
+        method: &Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
+        self.try_ask(method, path, body).map_err(Asked::failure)
+    }
+
+    /// The same for those who ask again.
+    pub(super) fn try_ask(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Asked> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failure::Failed(error.to_string()))?;
-        let asked = async {
-            tokio::time::timeout(TIMEOUT, self.send(method, path, body))
-                .await
-                .unwrap_or_else(|_| Err(self.unreachable("it does not answer")))
-        };
-        runtime.block_on(asked)
+            .map_err(|error| Asked::Refused(Failure::Failed(error.to_string())))?;
+        runtime.block_on(self.asked_within(TIMEOUT, method, path, body))
+    }
+
+    /// The same on the caller's runtime.
+    pub(super) async fn asked_within(
+        &self,
+        limit: Duration,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Asked> {
+        let (status, answer) = tokio::time::timeout(limit, self.send(method, path, body))
+            .await
+            .unwrap_or_else(|_| Err(self.unreachable("it does not answer")))
+            .map_err(Asked::Gone)?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let message = answer.pointer("/error/message").and_then(Value::as_str);
+        let refused = Failure::Refused(message.unwrap_or("the daemon refused").to_owned());
+        if status.is_server_error() {
+            Err(Asked::Gone(refused))
+        } else {
+            Err(Asked::Refused(refused))
+        }
     }
 
     async fn send(
         &self,
-        method: Method,
+        method: &Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<(StatusCode, Value), Failure> {
         let tcp = TcpStream::connect(&self.addr)
             .await
             .map_err(|e| self.unreachable(e))?;
@@ -106,15 +158,8 @@ impl AdminClient {
             .await
             .map_err(|e| self.unreachable(e))?;
         driven.abort();
-        let answer: Value =
-            serde_json::from_slice(&answer.to_bytes()).map_err(|e| self.unreachable(e))?;
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let message = answer.pointer("/error/message").and_then(Value::as_str);
-        Err(Failure::Refused(
-            message.unwrap_or("the daemon refused").to_owned(),
-        ))
+        let answer = serde_json::from_slice(&answer.to_bytes()).map_err(|e| self.unreachable(e))?;
+        Ok((status, answer))
     }
 
     fn unreachable(&self, error: impl std::fmt::Display) -> Failure {

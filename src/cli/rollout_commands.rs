@@ -4,32 +4,26 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::AdminClient;
-use super::{AdminArgs, DecisionsArgs, Failure, RolloutArgs, SetWeightArgs, table};
+use super::fields::encoded;
+use super::paint::Paint;
+use super::{Failure, RolloutArgs, SetWeightArgs, StatusArgs, harmless, table, watch};
+use crate::clock::UnixMillis;
 use crate::stdout;
 
 /// `cutover status`
-pub(super) fn status(args: &AdminArgs) -> Result<(), Failure> {
-    let status = AdminClient::new(args)?.ask(Method::GET, "/api/v1/status", None)?;
-    if args.json {
+pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
+    let client = AdminClient::new(&args.admin)?;
+    match (args.watch, args.admin.json) {
+        (true, true) => return watch::stream(&client),
+        (true, false) => return watch::watch(client),
+        (false, _) => {}
+    }
+    let status = client.ask(&Method::GET, "/api/v1/status", None)?;
+    if args.admin.json {
         print_json(&status);
     } else {
-        stdout::raw(&table::status(&status));
-    }
-    Ok(())
-}
-
-/// `cutover decisions`
-pub(super) fn decisions(args: &DecisionsArgs) -> Result<(), Failure> {
-    let client = AdminClient::new(&args.admin)?;
-    let mut path = format!("/api/v1/decisions?limit={}", args.limit);
-    if let Some(rollout) = &args.rollout {
-        path.push_str(&format!("&rollout={rollout}"));
-    }
-    let answer = client.ask(Method::GET, &path, None)?;
-    if args.admin.json {
-        print_json(&answer);
-    } else {
-        stdout::raw(&table::decisions(&answer));
+        let status = harmless::answer(status);
+        stdout::raw(&table::status(&status, Paint::stdout(), UnixMillis::now()));
     }
     Ok(())
 }
@@ -37,7 +31,7 @@ pub(super) fn decisions(args: &DecisionsArgs) -> Result<(), Failure> {
 /// `cutover hold`, `resume`, `promote`, `rollback` and `retry`
 pub(super) fn act(action: &str, args: &RolloutArgs) -> Result<(), Failure> {
     send(
-        Method::POST,
+        &Method::POST,
         action,
         args,
         &json!({ "reason": args.reason }),
@@ -47,31 +41,28 @@ pub(super) fn act(action: &str, args: &RolloutArgs) -> Result<(), Failure> {
 /// `cutover set-weight`
 pub(super) fn set_weight(args: &SetWeightArgs) -> Result<(), Failure> {
     let body = json!({ "reason": args.rollout.reason, "weight": args.weight.to_string() });
-    send(Method::PUT, "weight", &args.rollout, &body)
+    send(&Method::PUT, "weight", &args.rollout, &body)
 }
 
-fn send(method: Method, action: &str, args: &RolloutArgs, body: &Value) -> Result<(), Failure> {
+fn send(method: &Method, action: &str, args: &RolloutArgs, body: &Value) -> Result<(), Failure> {
     let client = AdminClient::new(&args.admin)?;
     let rollout = match &args.rollout {
         Some(name) => name.clone(),
         None => only_rollout(&client)?,
     };
-    let path = format!("/api/v1/rollouts/{rollout}/{action}");
+    let path = format!("/api/v1/rollouts/{}/{action}", encoded(&rollout));
     let done = client.ask(method, &path, Some(body))?;
     if args.admin.json {
         print_json(&done);
     } else {
-        stdout::line(
-            done.get("message")
-                .and_then(Value::as_str)
-                .unwrap_or("done"),
-        );
+        let message = done.get("message").and_then(Value::as_str);
+        stdout::line(&harmless::line(message.unwrap_or("done")));
     }
     Ok(())
 }
 
 fn only_rollout(client: &AdminClient) -> Result<String, Failure> {
-    let status = client.ask(Method::GET, "/api/v1/status", None)?;
+    let status = client.ask(&Method::GET, "/api/v1/status", None)?;
     let rollouts = status
         .get("rollouts")
         .and_then(Value::as_array)
@@ -90,6 +81,7 @@ fn only_rollout(client: &AdminClient) -> Result<String, Failure> {
     }
 }
 
-fn print_json(value: &Value) {
-    stdout::line(&format!("{value:#}"));
+/// An answer as it is, readable.
+pub(super) fn print_json(value: &Value) {
+    stdout::line(&harmless::json(&format!("{value:#}")));
 }

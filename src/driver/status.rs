@@ -104,6 +104,8 @@ pub struct RolloutStatus {
     pub guards: Vec<GuardStatus>,
     /// The traffic of both arms.
     pub arms: PerArm<ArmStatus>,
+    /// The share of each stage, first to last.
+    pub stages: Vec<f64>,
 }
 
 /// A rung of the ladder.
@@ -289,6 +291,10 @@ fn rollout_of(rollout: &Rollout, around: Surroundings) -> RolloutStatus {
             headroom: headroom_of(*around.rooms.get(arm)),
             ..arm_of(&rollout.live, arm, around.now)
         }),
+        stages: {
+            let stages = rollout.stored.policy.stages.iter();
+            stages.map(|stage| stage.weight.fraction()).collect()
+        },
     }
 }
 
