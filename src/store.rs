@@ -38,9 +38,11 @@ mod cost;
 mod error;
 mod health;
 mod inbox;
+mod intervals;
 mod learned;
 mod read;
 mod retention;
+mod series;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -48,10 +50,11 @@ mod told;
 mod write;
 mod writer;
 
-pub use aggregate::Totals;
+pub use aggregate::{Measured, Times, Totals};
 pub use cost::{Bill, DayCost, Spent, date_of, day_of};
 pub use error::StoreError;
 pub use health::Health;
+pub use series::{SeriesPoint, finest_step_ms};
 pub use told::BudgetTold;
 
 use inbox::{Limits, Shared};

@@ -57,6 +57,7 @@ fn pure_files_name_no_runtime_no_network_and_no_database() {
             || [
                 "src/outcome.rs",
                 "src/sketch.rs",
+                "src/sketch/bytes.rs",
                 "src/learned.rs",
                 "src/meter/whole.rs",
                 "src/proxy/assign.rs",
