@@ -18,12 +18,14 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::clock::UnixMillis;
 use crate::driver::Request as DriverRequest;
 use crate::proxy::plane::Plane;
 use crate::store::Store;
 
 mod api;
 mod auth;
+mod dashboard;
 
 /// Connections at most; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 128;
@@ -89,7 +91,14 @@ async fn answer(
         (&Method::GET, "/readyz") => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         (&Method::GET, "/api/v1/status") => api::status(admin).await,
         (&Method::GET, "/api/v1/decisions") => api::decisions(admin, &request).await,
-        (&Method::GET, _) => not_found(&path),
+        (&Method::GET, "/charts.json") => {
+            let query = request.uri().query().unwrap_or_default();
+            dashboard::charts::answer(admin, query, UnixMillis::now()).await
+        }
+        (&Method::GET, _) => {
+            let file = dashboard::file(&path, request.headers());
+            file.unwrap_or_else(|| not_found(&path))
+        }
         (&Method::POST | &Method::PUT, _) => mutate(admin, request, &path).await,
         _ => error(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -125,8 +134,7 @@ async fn mutate(admin: &Admin, request: Request<Incoming>, path: &str) -> Answer
 }
 
 fn not_found(path: &str) -> Answer {
-    const LATER: [&str; 5] = [
-        "/",
+    const LATER: [&str; 4] = [
         "/metrics",
         "/api/v1/series",
         "/api/v1/requests",

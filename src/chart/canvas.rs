@@ -252,7 +252,7 @@ impl Paper<'_> {
         let points: Vec<_> = points.map(|(at, value)| self.place(at, value)).collect();
         let width = units(width_px).unsigned_abs();
         if let [only] = points[..] {
-            let dot = Circle::new(only, width, colour.filled());
+            let dot = Circle::new(only, width * 3 / 2, colour.filled());
             return self.plane.draw(&dot).map_err(said);
         }
         let line = PathElement::new(points, colour.stroke_width(width));

@@ -97,7 +97,7 @@ fn nice(least: f64) -> f64 {
 fn label(unit: Unit, value: f64, max: f64) -> String {
     match unit {
         Unit::Share => format!("{}%", plain(value * 100.0)),
-        Unit::Millis if max < 2_000.0 => format!("{}ms", plain(value)),
+        Unit::Millis if max < 1_000.0 => format!("{}ms", plain(value)),
         Unit::Millis => format!("{}s", plain(value / 1_000.0)),
         Unit::Usd => format!("${}", plain(value)),
         Unit::PerSecond => plain(value),

@@ -156,7 +156,7 @@ fn labels_of_values_are_short_and_of_one_unit() {
     check(
         Unit::Millis,
         870.0,
-        &["0ms", "200ms", "400ms", "600ms", "800ms", "1000ms"],
+        &["0s", "0.2s", "0.4s", "0.6s", "0.8s", "1s"],
     );
     check(Unit::Millis, 4_900.0, &["0s", "1s", "2s", "3s", "4s", "5s"]);
     check(
