@@ -9,7 +9,7 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Answer, with_type};
+use super::{Answer, whole, with_type};
 
 pub(super) mod charts;
 mod metrics;
@@ -68,9 +68,9 @@ pub(super) fn file(path: &str, headers: &HeaderMap) -> Option<Answer> {
         .and_then(|value| value.to_str().ok());
     let is_known = known.is_some_and(|tags| tags.split(',').any(|tag| is_ours(tag.trim())));
     let mut answer = if is_known {
-        with_type(StatusCode::NOT_MODIFIED, file.content_type, "".into())
+        with_type(StatusCode::NOT_MODIFIED, file.content_type, whole(""))
     } else {
-        with_type(StatusCode::OK, file.content_type, file.text.into())
+        with_type(StatusCode::OK, file.content_type, whole(file.text))
     };
     let headers = answer.headers_mut();
     let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));

@@ -36,8 +36,6 @@ const TIME_STEPS: [i64; 24] = [
     90 * DAY,
     365 * DAY,
 ];
-/// Pixels that a label of the time axis and the room around it need.
-const TIME_LABEL_PX: u32 = 84;
 /// Pixels between two lines of the grid.
 const ROW_PX: u32 = 44;
 
@@ -145,10 +143,12 @@ fn trimmed(text: &str) -> String {
 /// The lines of the time axis with their labels: `14:30`, at midnight `Nov 21`.
 pub(super) fn times(frame: &Frame, plot_width: u32) -> Vec<(UnixMillis, String)> {
     let span = frame.to.millis_since(frame.from).max(1);
-    let most = i64::from((plot_width / TIME_LABEL_PX).clamp(1, 12));
+    // Pixels that a label and the room around it need: seconds are longer.
+    let label_px = |step: i64| if step < MINUTE { 84 } else { 58 };
+    let most = |step| i64::from((plot_width / label_px(step)).clamp(1, 12));
     let step = TIME_STEPS
         .into_iter()
-        .find(|step| span / step <= most)
+        .find(|step| span / step <= most(*step))
         .unwrap_or(365 * DAY);
     let offset = i64::from(frame.utc_offset_min) * MINUTE;
     let first = (frame.from.0 + offset).div_euclid(step) * step;

@@ -71,7 +71,7 @@ impl Store {
     }
 
     /// The effective weight of a rollout id over time: what it was at `from`, then each change up to `to`,
-    /// the latest 5,000. Empty if nothing was decided until `to`.
+    /// the latest 5,000. Empty if nothing was ever decided.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -188,7 +188,16 @@ async fn weights_between(
     .await?;
     rows.reverse();
     let weight = |bps| Weight::from_bps(bps).unwrap_or(Weight::FULL);
-    let first = before.or_else(|| rows.first().map(|(_, was, _)| *was));
+    let mut first = before.or_else(|| rows.first().map(|(_, was, _)| *was));
+    if first.is_none() {
+        first = sqlx::query_scalar(
+            "SELECT weight_from_bps FROM decision WHERE rollout_id = $1 AND at > $2 ORDER BY at, id LIMIT 1",
+        )
+        .bind(rollout_id)
+        .bind(to.0)
+        .fetch_optional(pool)
+        .await?;
+    }
     let mut line: Vec<_> = first.map(|bps| (from, weight(bps))).into_iter().collect();
     for (at, _, bps) in rows {
         if line.last().is_some_and(|(_, now)| *now != weight(bps)) {

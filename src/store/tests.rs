@@ -20,6 +20,7 @@ mod costs;
 mod faults;
 mod kept;
 mod learned;
+mod requests;
 mod series;
 mod views;
 

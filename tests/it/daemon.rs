@@ -5,6 +5,8 @@
 
 mod admin_cli;
 mod decision_log;
+mod events;
+mod history;
 mod keys;
 mod load;
 mod money;

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::metrics::{self, METRICS};
+use crate::admin::query::Query;
 use crate::admin::{Admin, Answer, error, json};
 use crate::arm::{Arm, PerArm};
 use crate::chart::{self, Frame, Mark, Unit};
@@ -33,8 +34,8 @@ const PHONE: u32 = 480;
 struct Asked {
     rollout: String,
     /// `None`: since the first decision.
-    from: Option<i64>,
-    to: Option<i64>,
+    from: Option<UnixMillis>,
+    to: Option<UnixMillis>,
     /// Pixels of the chart of the weight.
     width: Option<u32>,
     /// Pixels of the others.
@@ -83,8 +84,12 @@ struct MetricChart {
 }
 
 /// Answers `query`.
-pub(in crate::admin) async fn answer(admin: &Admin, query: &str, now: UnixMillis) -> Answer {
-    let asked = match asked(query) {
+pub(in crate::admin) async fn answer(
+    admin: &Admin,
+    query: Option<&str>,
+    now: UnixMillis,
+) -> Answer {
+    let asked = match asked(query, now) {
         Ok(asked) => asked,
         Err(message) => return error(StatusCode::BAD_REQUEST, &message),
     };
@@ -98,16 +103,16 @@ async fn answered(admin: &Admin, asked: &Asked, now: UnixMillis) -> Result<Answe
     let Some(key) = admin.store.find_rollout(&asked.rollout).await? else {
         return Ok(error(StatusCode::NOT_FOUND, "no such rollout"));
     };
-    let to = UnixMillis(asked.to.unwrap_or(now.0).min(now.0));
+    let to = asked.to.unwrap_or(now).min(now);
     let oldest = to.plus_millis(-RANGE_MAX_MS);
     let from = match asked.from {
         Some(from) => from,
         None => {
             let line = admin.store.weights_between(&key.id, oldest, to).await?;
-            since_first(line.get(1).map(|(at, _)| *at), to).0
+            since_first(line.get(1).map(|(at, _)| *at), to)
         }
     };
-    let from = UnixMillis(from.clamp(oldest.0, to.0 - MINUTE));
+    let from = UnixMillis(from.0.clamp(oldest.0, to.0 - MINUTE));
     let step_ms = step_of(from, to, now);
     let points = admin.store.series(&key.id, from, to, step_ms).await?;
     let mut line = admin.store.weights_between(&key.id, from, to).await?;
@@ -262,47 +267,21 @@ const fn word(unit: Unit) -> &'static str {
     }
 }
 
-fn asked(query: &str) -> Result<Asked, String> {
-    const KNOWN: &str = "known parameters are rollout, from, to, width, small and offset";
-    let mut asked = Asked::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let number = || {
-            let number = value.parse::<i64>();
-            number.map_err(|_| format!("{key} is a whole number"))
-        };
-        let pixels = || number().map(|px| u32::try_from(px.clamp(0, 4_000)).unwrap_or(0));
-        match key {
-            _ if value.is_empty() => {}
-            "rollout" => asked.rollout = decoded(value)?,
-            "from" => asked.from = Some(number()?),
-            "to" => asked.to = Some(number()?),
-            "width" => asked.width = Some(pixels()?),
-            "small" => asked.small = Some(pixels()?),
-            "offset" => {
-                asked.offset_min = i32::try_from(number()?.clamp(-1_440, 1_440)).unwrap_or(0);
-            }
-            _ => return Err(KNOWN.to_owned()),
-        }
-    }
-    Ok(asked)
-}
-
-/// A name as `encodeURIComponent` wrote it.
-fn decoded(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|c| char::from(c).to_digit(16));
-        let two = digit().zip(digit()).map(|(high, low)| high * 16 + low);
-        let byte = two.and_then(|byte| u8::try_from(byte).ok());
-        bytes.push(byte.ok_or("a % begins two hexadecimal digits")?);
-    }
-    String::from_utf8(bytes).map_err(|_| "the rollout's name is no UTF-8".to_owned())
+fn asked(query: Option<&str>, now: UnixMillis) -> Result<Asked, String> {
+    let query = Query::parse(
+        query,
+        &["rollout", "from", "to", "width", "small", "offset"],
+    )?;
+    let pixels = |key| query.value::<u32>(key, "is a number of pixels");
+    let offset = query.value::<i32>("offset", "is a number of minutes")?;
+    Ok(Asked {
+        rollout: query.text("rollout").unwrap_or_default().to_owned(),
+        from: query.time("from", now)?,
+        to: query.time("to", now)?,
+        width: pixels("width")?,
+        small: pixels("small")?,
+        offset_min: offset.unwrap_or(0).clamp(-1_440, 1_440),
+    })
 }
 
 #[cfg(test)]
@@ -311,22 +290,18 @@ mod tests {
 
     #[test]
     fn a_query_is_read_whole_or_refused() {
-        let read =
-            asked("rollout=a%26b%20%C3%A9&from=-5&to=7&width=9999&small=&offset=120").unwrap();
+        let now = UnixMillis(1_795_266_000_000);
+        let query = "rollout=a%26b%20%C3%A9&from=-1h&to=7&width=999&small=&offset=-120";
+        let read = asked(Some(query), now).unwrap();
         assert_eq!(read.rollout, "a&b \u{e9}");
-        assert_eq!((read.from, read.to), (Some(-5), Some(7)));
+        assert_eq!(read.from, Some(now.plus_millis(-60 * MINUTE)));
+        assert_eq!(read.to, Some(UnixMillis(7)));
         assert_eq!(
             (read.width, read.small, read.offset_min),
-            (Some(4_000), None, 120)
+            (Some(999), None, -120)
         );
-        for bad in [
-            "rolout=x",
-            "from=yesterday",
-            "rollout=%zz",
-            "rollout=%ff",
-            "rollout=%4",
-        ] {
-            assert!(asked(bad).is_err(), "{bad}");
+        for bad in ["rolout=x", "from=yesterday", "width=wide", "rollout=%ff"] {
+            assert!(asked(Some(bad), now).is_err(), "{bad}");
         }
     }
 

@@ -22,14 +22,14 @@ const ROWS = [
   ["First token p99", (arm) => millis(arm.ttft_ms.p99), (arm) => arm.ttft_ms.p99, "less"],
   ["Stream speed p50", (arm) => perSecond(streamSpeed(arm)), streamSpeed, "more"],
   ["Whole answer p50", (arm) => perSecond(arm.tokens_per_s.p50), (arm) => arm.tokens_per_s.p50, "more"],
-  ["Cost per 1,000 requests", (arm) => dollars(perThousand(arm)), perThousand, "cheaper"],
+  ["Cost per 1,000", (arm) => dollars(perThousand(arm)), perThousand, "cheaper"],
   ["Cost so far", (arm) => dollars(arm.cost_usd), null, null, (arm) => unpriced(arm)],
   ["Cached input tokens", (arm) => percent(arm.cache_hit_share), null, null],
   ["Rate limit left", (arm) => percent(room(arm)?.share), null, null],
   ["Breaker", (arm) => arm.breaker, null, null],
 ];
 
-const OPTIONAL = ["Cached input tokens", "Rate limit left", "Cost so far", "Cost per 1,000 requests"];
+const OPTIONAL = ["Cached input tokens", "Rate limit left", "Cost so far", "Cost per 1,000"];
 
 function unpriced(arm) {
   const unknown = arm.unpriced + arm.no_usage;
@@ -183,7 +183,9 @@ function showGuard(node, guard) {
     const text = `${unit(guard.value)} of ${unit(guard.limit)}`;
     showBar(value, `${name}: value against its limit`, used, text, used > 1 ? "stop" : used > 0.85 ? "warn" : "calm");
   }
-  say(words, guardWords(guard));
+  const said = guardWords(guard);
+  say(words, said);
+  words.hidden = said === "";
 }
 
 function guardWords(guard) {
@@ -193,7 +195,7 @@ function guardWords(guard) {
     return `needs ${count(guard.requests_needed)} more requests${eta}`;
   }
   // Value, limit and evidence are in the bars already.
-  return guard.verdict === "healthy" ? "proven in this stage" : guard.explanation;
+  return guard.verdict === "healthy" ? "" : guard.explanation;
 }
 
 export function showGuards(guards, rollout) {

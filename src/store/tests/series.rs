@@ -247,7 +247,7 @@ async fn the_line_of_the_weight_begins_with_what_it_was() {
     check(0, 120_000, &[(0, 100), (120_000, 500)], 3).await;
     check(60_001, 119_999, &[(60_001, 100)], 0).await;
     check(500_000, 600_000, &[(500_000, 0)], 0).await;
-    check(-20, -10, &[], 0).await;
+    check(-20, -10, &[(-20, 0)], 0).await;
     let other = store.weights_between("other", NOW, NOW).await.unwrap();
     assert!(other.is_empty());
 }
