@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
+use crate::clock::UnixMillis;
 use crate::driver::Request as DriverRequest;
 use crate::proxy::plane::Plane;
 use crate::store::Store;
@@ -27,6 +28,7 @@ use events::Feed;
 
 mod api;
 mod auth;
+mod dashboard;
 mod events;
 mod query;
 mod requests;
@@ -118,7 +120,13 @@ async fn answer(
         (&Method::GET, "/api/v1/series") => series::series(admin, query).await,
         (&Method::GET, "/api/v1/requests") => requests::requests(admin, query).await,
         (&Method::GET, "/api/v1/events") => events::events(feed, query, request.headers(), hang_up),
-        (&Method::GET, _) => not_found(&path),
+        (&Method::GET, "/charts.json") => {
+            dashboard::charts::answer(admin, query, UnixMillis::now()).await
+        }
+        (&Method::GET, _) => {
+            let file = dashboard::file(&path, request.headers());
+            file.unwrap_or_else(|| not_found(&path))
+        }
         (&Method::POST | &Method::PUT, _) => mutate(admin, request, &path).await,
         _ => error(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -154,7 +162,7 @@ async fn mutate(admin: &Admin, request: Request<Incoming>, path: &str) -> Answer
 }
 
 fn not_found(path: &str) -> Answer {
-    const LATER: [&str; 2] = ["/", "/metrics"];
+    const LATER: [&str; 1] = ["/metrics"];
     if LATER.contains(&path) {
         error(StatusCode::NOT_FOUND, "not part of this version yet")
     } else {

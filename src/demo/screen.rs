@@ -54,7 +54,7 @@ impl Screen {
     pub(super) fn addresses(&self, app: &App) {
         stdout::line(&format!("  proxy     http://{}/v1", app.proxy_addr));
         stdout::line(&format!(
-            "  admin     http://{}/api/v1/status",
+            "  dashboard http://{}/   open it and watch",
             app.admin_addr
         ));
     }

@@ -322,6 +322,12 @@ impl Rollout {
         view(&self.stored.policy, &self.stored.state, &input, around.now)
     }
 
+    /// The shares of all stages.
+    pub(super) fn ladder(&self) -> Vec<f64> {
+        let stages = self.stored.policy.stages.iter();
+        stages.map(|stage| stage.weight.fraction()).collect()
+    }
+
     /// The row that stores `stored` on top of the current version.
     pub(super) fn row(&self, stored: &Stored, now: UnixMillis) -> RolloutRow {
         RolloutRow {

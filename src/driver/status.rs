@@ -119,6 +119,8 @@ pub struct StageStatus {
     pub weight: f64,
     /// Since when.
     pub since: String,
+    /// The shares of all stages, the first one first.
+    pub ladder: Vec<f64>,
 }
 
 /// A guard's verdict with its numbers.
@@ -275,6 +277,7 @@ fn rollout_of(rollout: &Rollout, around: Surroundings) -> RolloutStatus {
             of: view.stage.of,
             weight: view.stage.weight.fraction(),
             since: view.stage.since.to_string(),
+            ladder: rollout.ladder(),
         },
         weight: view.weight.fraction(),
         attempt: view.attempt,

@@ -70,6 +70,7 @@ fn pure_files_name_no_runtime_no_network_and_no_database() {
                 "src/upstream/warm.rs",
             ]
             .contains(&path)
+            || path.starts_with("src/chart")
             || path == "src/config/change.rs"
             || path == "src/admin/auth.rs"
             || path == "src/admin/query.rs"

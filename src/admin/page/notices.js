@@ -1,0 +1,91 @@
+// What needs attention, above everything else.
+
+import { badge, el, keyed, say, sayMarked } from "./dom.js";
+import { clock, count, dollars, percent } from "./words.js";
+
+function ofRollout(rollout) {
+  const notices = [];
+  const add = (key, tone, iconName, title, text) =>
+    notices.push({ key: `${key}/${rollout.name}`, tone, icon: iconName, title, text });
+  const name = `Rollout ${rollout.name}`;
+  const isKey = rollout.state === "tripped" && rollout.reason.includes("refuses its key");
+  if (isKey) {
+    add("key", "stop", "key", `${name}: the canary refuses its key`, "All traffic is on legacy. Put a right key into the configuration, or resume when the account is in order.");
+  } else if (rollout.state === "tripped") {
+    add("tripped", "stop", "bolt", `${name} is tripped`, `All traffic is on legacy and the stage is kept. ${sentence(rollout.reason)}`);
+  }
+  if (rollout.state === "rolled-back") {
+    add("rolled-back", "stop", "back", `${name} is rolled back`, `All traffic is on legacy. ${sentence(rollout.reason)}`);
+  }
+  if (rollout.state === "held") {
+    add("held", "warn", "pause", `${name} is held`, `The weight does not rise. ${sentence(rollout.reason)}`);
+  }
+  if (rollout.state === "retreated") {
+    add("retreated", "warn", "down", `${name} has retreated`, sentence(rollout.reason));
+  }
+  if (rollout.state === "complete") {
+    add("complete", "go", "check", `${name} is complete`, "Keep for 30 days: legacy's key and account (conversations that began there finish there, and failover needs them), this daemon, and its database with the record of every decision.");
+  }
+  for (const arm of ["legacy", "canary"]) {
+    if (rollout.arms[arm].breaker !== "closed" && rollout.state !== "tripped") {
+      add(`breaker-${arm}`, "warn", "warn", `Connections to ${arm} fail`, `The breaker is ${rollout.arms[arm].breaker}: ${arm} is not dialled but for probes; the other arm answers.`);
+    }
+  }
+  if (rollout.dominant_note) {
+    add("dominant", "calm", "warn", `${name}: few keys make up much of the traffic`, sentence(rollout.dominant_note));
+  }
+  return notices;
+}
+
+function sentence(text) {
+  const start = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(start) ? start : `${start}.`;
+}
+
+function ofDaemon(status) {
+  const notices = [];
+  const add = (key, tone, iconName, title, text) =>
+    notices.push({ key, tone, icon: iconName, title, text });
+  if (status.store && !status.store.healthy) {
+    add("store", "stop", "warn", "The store is failing", `Traffic flows with the last weights, and nothing goes up. ${sentence(status.store.error ?? "")}`);
+  }
+  if (status.config.error) {
+    add("config", "stop", "warn", "The configuration file was rejected", `What was loaded at ${clock(status.config.loaded_at)} stays in force. ${status.config.error}`);
+  }
+  if (status.store.dropped_samples > 0) {
+    add("dropped", "calm", "warn", "Some requests are not in the record", `${count(status.store.dropped_samples)} samples were dropped because a queue was full.`);
+  }
+  for (const budget of status.budgets ?? []) {
+    if (budget.share >= 0.8) {
+      add(`budget-${budget.name}`, "warn", "warn", `Budget ${budget.name}: ${percent(budget.share)} is spent`, `${dollars(budget.spent_usd)} of ${dollars(budget.usd_per_day)} today (UTC). Budgets only tell; traffic goes on.`);
+    }
+  }
+  return notices;
+}
+
+/** Shows the notices of a status; `link` adds one when the page is old. */
+export function showNotices(host, status, link) {
+  const notices = status ? [...ofDaemon(status), ...status.rollouts.flatMap(ofRollout)] : [];
+  if (link.state === "lost") {
+    notices.unshift({
+      key: "link",
+      tone: "stop",
+      icon: "warn",
+      title: "No connection to cutover",
+      text: link.heardAt ? `What you see is from ${clock(link.heardAt)}. Trying again.` : "Trying again.",
+    });
+  }
+  host.hidden = notices.length === 0;
+  keyed(
+    host,
+    notices,
+    (notice) => notice.key,
+    () => el("div", { class: "notice" }, el("p", { class: "notice-title" }), el("p", { class: "notice-text" })),
+    (node, notice) => {
+      node.className = `notice ${notice.tone}`;
+      badge(node.children[0], notice.icon, notice.title, notice.tone);
+      if (notice.key === "config") say(node.children[1], notice.text);
+      else sayMarked(node.children[1], notice.text);
+    },
+  );
+}
