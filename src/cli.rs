@@ -10,8 +10,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::arm::Weight;
 use crate::telemetry::LogFormat;
 
+mod backtest_command;
 mod client;
 mod config_commands;
+mod look_back;
 mod plan_command;
 mod rollout_commands;
 mod simulate_command;
@@ -69,6 +71,9 @@ enum Command {
     /// Try a rollout in virtual time: how long it takes, how often it errs, what a bad canary costs
     #[command(after_help = simulate_command::EXAMPLES)]
     Simulate(simulate_command::SimulateArgs),
+    /// Replay recorded evidence under other rules: what would have been decided when
+    #[command(after_help = backtest_command::EXAMPLES)]
+    Backtest(backtest_command::BacktestArgs),
     #[command(flatten)]
     NotBuilt(NotBuilt),
 }
@@ -80,8 +85,6 @@ enum NotBuilt {
     Preflight(Rest),
     #[command(hide = true)]
     Report(Rest),
-    #[command(hide = true)]
-    Backtest(Rest),
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +199,7 @@ pub fn main() -> ExitCode {
         Command::SetWeight(args) => rollout_commands::set_weight(&args),
         Command::Demo(args) => config_commands::demo(&args),
         Command::Simulate(args) => simulate_command::simulate(&args),
+        Command::Backtest(args) => backtest_command::backtest(&args),
         Command::NotBuilt(command) => Err(not_built(&command)),
     };
     let (message, code) = match done {
@@ -214,7 +218,6 @@ fn not_built(command: &NotBuilt) -> Failure {
     let name = match command {
         NotBuilt::Preflight(_) => "preflight",
         NotBuilt::Report(_) => "report",
-        NotBuilt::Backtest(_) => "backtest",
     };
     Failure::Refused(format!("`cutover {name}` is not part of this version yet"))
 }

@@ -37,6 +37,7 @@ mod batch;
 mod cost;
 mod error;
 mod health;
+mod history;
 mod inbox;
 mod learned;
 mod read;
@@ -52,6 +53,7 @@ pub use aggregate::Totals;
 pub use cost::{Bill, DayCost, Spent, date_of, day_of};
 pub use error::StoreError;
 pub use health::Health;
+pub use history::{History, ProbeRow, Slot, TrafficTimes};
 pub use told::BudgetTold;
 
 use inbox::{Limits, Shared};

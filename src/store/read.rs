@@ -96,7 +96,7 @@ pub(super) async fn totals(
     Ok(totals)
 }
 
-fn totals_of(row: &SqliteRow) -> Result<Totals, sqlx::Error> {
+pub(super) fn totals_of(row: &SqliteRow) -> Result<Totals, sqlx::Error> {
     let count = |column| -> Result<u64, sqlx::Error> {
         let count: i64 = row.try_get(column)?;
         Ok(u64::try_from(count).unwrap_or(0))
