@@ -1,14 +1,16 @@
-//! The admin port: health, status, decisions, and the operator's commands, as JSON.
+//! The admin port: health, status, history, events, and the operator's commands, as JSON.
 //!
 //! It reads snapshots from the driver and rows from the store, and sends commands to the driver; it
 //! changes nothing by itself. It runs on the control runtime and never touches the data plane's threads.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,14 +18,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::driver::Request as DriverRequest;
 use crate::proxy::plane::Plane;
 use crate::store::Store;
+use events::Feed;
 
 mod api;
 mod auth;
+mod events;
+mod query;
+mod requests;
+mod series;
 
 /// Connections at most; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 128;
@@ -43,12 +50,16 @@ pub struct Admin {
     pub ready: watch::Receiver<bool>,
 }
 
+/// What an answer holds: bytes at hand, or a stream that never ends by itself.
+pub(crate) type Content = BoxBody<Bytes, Infallible>;
+
 /// An answer of the admin port.
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Content>;
 
 /// Serves until the task is dropped. No error of `accept` ends it.
 pub async fn serve(listener: TcpListener, admin: Admin) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let feed = Arc::new(events::start(admin.clone()));
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
             return;
@@ -61,17 +72,22 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
                 continue;
             }
         };
-        let admin = admin.clone();
+        let (admin, feed) = (admin.clone(), Arc::clone(&feed));
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(&admin, request));
+            let hang_up = Arc::new(Notify::new());
+            let service = service_fn(|request| answer(&admin, &feed, &hang_up, request));
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_headers(64)
-                .serve_connection(TokioIo::new(tcp), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "an admin connection ended early");
+                .serve_connection(TokioIo::new(tcp), service);
+            tokio::select! {
+                served = served => {
+                    if let Err(error) = served {
+                        tracing::debug!(%error, "an admin connection ended early");
+                    }
+                }
+                () = hang_up.notified() => {}
             }
             drop(permit);
         });
@@ -80,15 +96,28 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
 
 async fn answer(
     admin: &Admin,
+    feed: &Feed,
+    hang_up: &Arc<Notify>,
     request: Request<Incoming>,
-) -> Result<Answer, std::convert::Infallible> {
+) -> Result<Answer, Infallible> {
     let path = request.uri().path().to_owned();
+    let query = request.uri().query();
+    let is_probe = matches!(path.as_str(), "/healthz" | "/readyz");
+    if request.method() == Method::GET && !is_probe {
+        let token = admin.planes.borrow().config.admin.token.clone();
+        if let Err((status, message)) = auth::check_read(request.headers(), token.as_ref()) {
+            return Ok(error(status, message));
+        }
+    }
     let answer = match (request.method(), path.as_str()) {
         (&Method::GET, "/healthz") => text(StatusCode::OK, "ok\n"),
         (&Method::GET, "/readyz") if *admin.ready.borrow() => text(StatusCode::OK, "ready\n"),
         (&Method::GET, "/readyz") => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         (&Method::GET, "/api/v1/status") => api::status(admin).await,
-        (&Method::GET, "/api/v1/decisions") => api::decisions(admin, &request).await,
+        (&Method::GET, "/api/v1/decisions") => api::decisions(admin, query).await,
+        (&Method::GET, "/api/v1/series") => series::series(admin, query).await,
+        (&Method::GET, "/api/v1/requests") => requests::requests(admin, query).await,
+        (&Method::GET, "/api/v1/events") => events::events(feed, query, request.headers(), hang_up),
         (&Method::GET, _) => not_found(&path),
         (&Method::POST | &Method::PUT, _) => mutate(admin, request, &path).await,
         _ => error(
@@ -125,13 +154,7 @@ async fn mutate(admin: &Admin, request: Request<Incoming>, path: &str) -> Answer
 }
 
 fn not_found(path: &str) -> Answer {
-    const LATER: [&str; 5] = [
-        "/",
-        "/metrics",
-        "/api/v1/series",
-        "/api/v1/requests",
-        "/api/v1/events",
-    ];
+    const LATER: [&str; 2] = ["/", "/metrics"];
     if LATER.contains(&path) {
         error(StatusCode::NOT_FOUND, "not part of this version yet")
     } else {
@@ -140,17 +163,18 @@ fn not_found(path: &str) -> Answer {
 }
 
 fn text(status: StatusCode, body: &'static str) -> Answer {
-    with_type(
-        status,
-        "text/plain; charset=utf-8",
-        Bytes::from_static(body.as_bytes()),
-    )
+    with_type(status, "text/plain; charset=utf-8", whole(body))
+}
+
+/// Content that is at hand.
+pub(crate) fn whole(bytes: impl Into<Bytes>) -> Content {
+    Full::new(bytes.into()).boxed()
 }
 
 /// A JSON answer.
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
-        Ok(body) => with_type(status, "application/json", body.into()),
+        Ok(body) => with_type(status, "application/json", whole(body)),
         Err(_) => text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the answer cannot be written\n",
@@ -166,8 +190,9 @@ pub(crate) fn error(status: StatusCode, message: &str) -> Answer {
     )
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+/// An answer of this type, which nobody may keep.
+pub(crate) fn with_type(status: StatusCode, content_type: &'static str, body: Content) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

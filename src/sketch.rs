@@ -11,6 +11,8 @@ use std::fmt;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+mod bytes;
+
 /// Growth from one bucket's upper edge to the next.
 pub const GROWTH: f64 = 1.02;
 const MIN_MS: f64 = 0.01;

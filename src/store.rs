@@ -39,9 +39,12 @@ mod error;
 mod health;
 mod history;
 mod inbox;
+mod intervals;
 mod learned;
 mod read;
+mod requests;
 mod retention;
+mod series;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -49,11 +52,13 @@ mod told;
 mod write;
 mod writer;
 
-pub use aggregate::Totals;
+pub use aggregate::{Measured, Times, Totals};
 pub use cost::{Bill, DayCost, Spent, date_of, day_of};
 pub use error::StoreError;
 pub use health::Health;
-pub use history::{History, ProbeRow, Slot, TrafficTimes};
+pub use history::{History, ProbeRow};
+pub use requests::{RequestFilter, RequestPage, StoredRequest};
+pub use series::{SeriesPoint, finest_step_ms};
 pub use told::BudgetTold;
 
 use inbox::{Limits, Shared};
@@ -320,6 +325,19 @@ impl Store {
     ) -> Result<Vec<StoredDecision>, StoreError> {
         let rollout = rollout.map(str::to_owned);
         self.read(async move |pool| read::decisions(&pool, rollout, limit, before).await)
+            .await
+    }
+
+    /// Stored decisions of all rollouts with ids above `after`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn decisions_after(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredDecision>, StoreError> {
+        self.read(async move |pool| read::decisions_after(&pool, after, limit).await)
             .await
     }
 

@@ -35,6 +35,8 @@ CREATE TABLE request (
 ) STRICT;
 
 CREATE INDEX request_started_at ON request (started_at);
+-- Failures are rare: this index finds the latest ones of an arm without reading all that went well.
+CREATE INDEX request_failed ON request (id, arm, outcome, rollout) WHERE outcome <> 'ok';
 
 -- The rows with their time for people. A column of the table would be computed at every insert.
 CREATE VIEW request_log AS
@@ -72,6 +74,10 @@ CREATE TABLE interval (
     unpriced INTEGER NOT NULL, -- requests with tokens but of unknown cost
     no_usage INTEGER NOT NULL, -- requests that were answered and stated no tokens at all
     reported_cost_usd REAL, -- what the provider itself says; NULL if it says nothing
+    -- The times of latency_bucket by the minute, packed; NULL without any. For programs: SQL cannot add them.
+    latency_sketch BLOB,
+    ttft_sketch BLOB,
+    tpot_sketch BLOB,
     PRIMARY KEY (slot_at, rollout_id, arm, stage)
 ) STRICT, WITHOUT ROWID;
 
@@ -160,9 +166,9 @@ GROUP BY tag, arm
 ORDER BY tag, arm DESC;
 
 CREATE TABLE latency_bucket (
-    -- Times of successful live requests. A bucket holds what is at most upper_ms and above the bucket
+    -- Times of successful live requests per hour. A bucket holds what is at most upper_ms and above the bucket
     -- before; each is 2% wider than the last, so counts of any slots can be added.
-    slot_at INTEGER NOT NULL,
+    slot_at INTEGER NOT NULL, -- the start of the hour
     rollout_id TEXT NOT NULL,
     arm TEXT NOT NULL,
     metric TEXT NOT NULL, -- latency, ttft, or tpot: the time per output token after the first
@@ -229,6 +235,7 @@ CREATE TABLE decision (
 ) STRICT;
 
 CREATE INDEX decision_version ON decision (rollout_id, version);
+CREATE INDEX decision_at ON decision (rollout_id, at);
 
 CREATE TRIGGER decision_is_never_changed BEFORE UPDATE ON decision
 BEGIN

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use http::{Method, Request, StatusCode};
-use hyper::body::Incoming;
+use http::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
+use super::query::Query;
 use super::{Admin, Answer, error, json};
 use crate::arm::Weight;
 use crate::controller::step::{Action, Command};
 use crate::driver::Request as DriverRequest;
+use crate::driver::status::Status;
 
 /// The driver answers in well under a millisecond; a commit may take as long as the disk does.
 const DRIVER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,36 +27,29 @@ pub(super) async fn status(admin: &Admin) -> Answer {
     }
 }
 
+/// The status, if the driver gives it.
+pub(super) async fn live_status(admin: &Admin) -> Option<Status> {
+    let (reply, answer) = oneshot::channel();
+    let asked = ask(admin, DriverRequest::Status(reply), answer);
+    asked.await.ok()
+}
+
 /// `GET /api/v1/decisions?rollout=&limit=&before=`
-pub(super) async fn decisions(admin: &Admin, request: &Request<Incoming>) -> Answer {
-    let mut rollout = None;
-    let (mut limit, mut before) = (DECISIONS_DEFAULT, None);
-    for pair in request
-        .uri()
-        .query()
-        .unwrap_or_default()
-        .split('&')
-        .filter(|p| !p.is_empty())
+pub(super) async fn decisions(admin: &Admin, query: Option<&str>) -> Answer {
+    let asked = Query::parse(query, &["rollout", "limit", "before"]).and_then(|query| {
+        let limit = query.limit(DECISIONS_DEFAULT, DECISIONS_MAX)?;
+        let before = query.value("before", "is a decision's id")?;
+        Ok((query.text("rollout").map(str::to_owned), limit, before))
+    });
+    let (rollout, limit, before) = match asked {
+        Ok(asked) => asked,
+        Err(wrong) => return error(StatusCode::BAD_REQUEST, &wrong),
+    };
+    match admin
+        .store
+        .decisions(rollout.as_deref(), limit, before)
+        .await
     {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match key {
-            _ if value.is_empty() => {}
-            "rollout" => rollout = Some(value),
-            "limit" => match value.parse::<u32>() {
-                Ok(number) => limit = number.clamp(1, DECISIONS_MAX),
-                Err(_) => return error(StatusCode::BAD_REQUEST, "limit is a number up to 1000"),
-            },
-            "before" => match value.parse::<i64>() {
-                Ok(id) => before = Some(id),
-                Err(_) => return error(StatusCode::BAD_REQUEST, "before is a decision's id"),
-            },
-            _ => {
-                let message = "known parameters are rollout, limit and before";
-                return error(StatusCode::BAD_REQUEST, message);
-            }
-        }
-    }
-    match admin.store.decisions(rollout, limit, before).await {
         Ok(decisions) => json(
             StatusCode::OK,
             &serde_json::json!({ "decisions": decisions }),

@@ -6,17 +6,18 @@
 #![deny(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::cost::{CostKey, CostSums, add_known};
 use super::{AttemptRow, RolloutKey};
 use crate::arm::Arm;
 use crate::outcome::Outcome;
 use crate::sample::{Role, Sample};
-use crate::sketch::bucket_of;
+use crate::sketch::Sketch;
 
 /// Width of a slot.
 pub(super) const SLOT_MS: i64 = 60_000;
+/// Width of the slots that old ones are merged to, and of those that count buckets.
+pub(super) const HOUR_MS: i64 = 3_600_000;
 
 /// Live traffic of one arm: cumulative per rollout id, or of one slot.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -87,32 +88,78 @@ impl Totals {
     }
 }
 
-/// What a bucket counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Metric {
-    Latency,
-    Ttft,
-    /// Time per output token after the first.
-    Tpot,
+/// Times of successful live first attempts, in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Times {
+    /// Until the answer ended.
+    pub latency: Sketch,
+    /// Until the first token; streams only.
+    pub ttft: Sketch,
+    /// Per output token after the first; streams only.
+    pub tpot: Sketch,
 }
 
-impl Metric {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Latency => "latency",
-            Self::Ttft => "ttft",
-            Self::Tpot => "tpot",
+impl Times {
+    /// True without any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.named().iter().all(|(_, sketch)| sketch.is_empty())
+    }
+
+    /// Adds all times of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.latency.merge(&other.latency);
+        self.ttft.merge(&other.ttft);
+        self.tpot.merge(&other.tpot);
+    }
+
+    /// With the word that the store has for each.
+    pub(super) const fn named(&self) -> [(&'static str, &Sketch); 3] {
+        [
+            ("latency", &self.latency),
+            ("ttft", &self.ttft),
+            ("tpot", &self.tpot),
+        ]
+    }
+
+    fn record(&mut self, sample: &Sample) {
+        self.latency.record_ms(micros_to_ms(sample.latency_us));
+        if let Some(ttft_us) = sample.ttft_us {
+            self.ttft.record_ms(micros_to_ms(ttft_us));
+        }
+        if let Some(tpot_us) = sample.tpot_us() {
+            self.tpot.record_ms(tpot_us / 1_000.0);
         }
     }
 }
 
+/// What one arm did in a while: counts and times.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measured {
+    /// The counts.
+    pub totals: Totals,
+    /// The times of what succeeded.
+    pub times: Times,
+}
+
+impl Measured {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.totals.merge(&other.totals);
+        self.times.merge(&other.times);
+    }
+}
+
+/// Start, rollout, arm and stage of a slot.
+pub(super) type SlotKey = (i64, RolloutKey, Arm, u16);
+/// Hour, rollout id, arm and the word of a metric.
+pub(super) type BucketKey<'a> = (i64, &'a str, Arm, &'static str);
+
 /// Counts to be added to the store.
 #[derive(Debug, Default)]
 pub(super) struct Aggregates {
-    /// (slot, rollout, arm, stage) -> counts.
-    pub(super) slots: BTreeMap<(i64, RolloutKey, Arm, u16), Totals>,
-    /// (slot, rollout id, arm, metric, bucket) -> count.
-    pub(super) buckets: BTreeMap<(i64, Arc<str>, Arm, Metric, i16), u64>,
+    /// Per minute.
+    pub(super) slots: BTreeMap<SlotKey, Measured>,
     /// The account of costs.
     pub(super) costs: BTreeMap<CostKey, CostSums>,
 }
@@ -138,32 +185,16 @@ impl Aggregates {
         let slot = sample.started_at.0.div_euclid(SLOT_MS) * SLOT_MS;
         let key_of = |arm| (slot, rollout.clone(), arm, sample.stage);
         if let Some(failed) = sample.masks_failure_of() {
-            self.slots.entry(key_of(failed)).or_default().masked += 1;
+            let slot = self.slots.entry(key_of(failed)).or_default();
+            slot.totals.masked += 1;
         }
         if sample.role != Role::Live || sample.attempt != 1 {
             return;
         }
-        let totals = self.slots.entry(key_of(sample.arm)).or_default();
-        totals.count(sample, row.price());
-        if sample.outcome != Outcome::Ok {
-            return;
-        }
-        let mut bucket = |metric, time_ms| {
-            let key = (
-                slot,
-                Arc::clone(&rollout.id),
-                sample.arm,
-                metric,
-                bucket_of(time_ms),
-            );
-            *self.buckets.entry(key).or_insert(0) += 1;
-        };
-        bucket(Metric::Latency, micros_to_ms(sample.latency_us));
-        if let Some(ttft_us) = sample.ttft_us {
-            bucket(Metric::Ttft, micros_to_ms(ttft_us));
-        }
-        if let Some(tpot_us) = sample.tpot_us() {
-            bucket(Metric::Tpot, tpot_us / 1_000.0);
+        let slot = self.slots.entry(key_of(sample.arm)).or_default();
+        slot.totals.count(sample, row.price());
+        if sample.outcome == Outcome::Ok {
+            slot.times.record(sample);
         }
     }
 
@@ -171,9 +202,23 @@ impl Aggregates {
     pub(super) fn totals(&self) -> BTreeMap<(&RolloutKey, Arm), Totals> {
         let mut totals: BTreeMap<_, Totals> = BTreeMap::new();
         for ((_, rollout, arm, _), counts) in &self.slots {
-            totals.entry((rollout, *arm)).or_default().merge(counts);
+            let sum = totals.entry((rollout, *arm)).or_default();
+            sum.merge(&counts.totals);
         }
         totals
+    }
+
+    /// The times of the whole batch per hour.
+    pub(super) fn buckets(&self) -> BTreeMap<BucketKey<'_>, Sketch> {
+        let mut buckets: BTreeMap<_, Sketch> = BTreeMap::new();
+        for ((slot, rollout, arm, _), counts) in &self.slots {
+            let hour = slot.div_euclid(HOUR_MS) * HOUR_MS;
+            for (metric, sketch) in counts.times.named() {
+                let key = (hour, &*rollout.id, *arm, metric);
+                buckets.entry(key).or_default().merge(sketch);
+            }
+        }
+        buckets
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::aggregate::{Aggregates, Totals, micros_to_ms};
 use super::inbox::Batch;
-use super::{AttemptRow, CellRow, cost, learned, told, write};
+use super::{AttemptRow, CellRow, cost, intervals, learned, told, write};
 use crate::arm::Arm;
 use crate::clock::UnixMillis;
 use crate::config::RequestRows;
@@ -18,7 +18,7 @@ use crate::sketch::{Sketch, upper_ms};
 const CHUNK: usize = 500;
 
 /// The columns of [`Totals`], in the order of [`bind_totals`].
-const TOTALS: &str = "requests, errors, rate_limited, rejected, client_gone, masked, \
+pub(super) const TOTALS: &str = "requests, errors, rate_limited, rejected, client_gone, masked, \
     input_tokens, cached_input_tokens, output_tokens, cost_usd, unpriced, no_usage, reported_cost_usd";
 
 /// Adds counts to a row that exists. Used by writes and by retention.
@@ -145,7 +145,7 @@ async fn insert_requests(
 }
 
 /// Binds the columns of [`TOTALS`].
-fn bind_totals(row: &mut Separated<'_, Sqlite, &'static str>, totals: &Totals) {
+pub(super) fn bind_totals(row: &mut Separated<'_, Sqlite, &'static str>, totals: &Totals) {
     row.push_bind(int(totals.requests))
         .push_bind(int(totals.errors))
         .push_bind(int(totals.rate_limited))
@@ -165,20 +165,7 @@ async fn add_aggregates(
     connection: &mut SqliteConnection,
     aggregates: &Aggregates,
 ) -> Result<(), sqlx::Error> {
-    let slots: Vec<_> = aggregates.slots.iter().collect();
-    let insert =
-        format!("INSERT INTO interval (slot_at, rollout_id, rollout, arm, stage, {TOTALS}) ");
-    let add = format!(" ON CONFLICT (slot_at, rollout_id, arm, stage) DO UPDATE SET {ADD_TOTALS}");
-    insert_chunks(connection, &insert, &slots, &add, |row, slot| {
-        let ((slot_at, rollout, arm, stage), totals) = slot;
-        row.push_bind(*slot_at)
-            .push_bind(rollout.id.to_string())
-            .push_bind(rollout.name.to_string())
-            .push_bind(arm.as_str())
-            .push_bind(*stage);
-        bind_totals(row, totals);
-    })
-    .await?;
+    intervals::add(connection, &aggregates.slots).await?;
     let totals: Vec<_> = aggregates.totals().into_iter().collect();
     let insert = format!("INSERT INTO arm_total (rollout_id, rollout, arm, {TOTALS}) ");
     let add = format!(
@@ -192,19 +179,32 @@ async fn add_aggregates(
         bind_totals(row, totals);
     })
     .await?;
-    let buckets: Vec<_> = aggregates.buckets.iter().collect();
+    let sketches = aggregates.buckets();
+    let buckets: Vec<_> = sketches
+        .iter()
+        .flat_map(|(key, sketch)| {
+            sketch
+                .iter()
+                .map(move |(bucket, count)| (key, bucket, count))
+        })
+        .collect();
     let insert =
         "INSERT INTO latency_bucket (slot_at, rollout_id, arm, metric, bucket, upper_ms, count) ";
     let add = " ON CONFLICT (slot_at, rollout_id, arm, metric, bucket) DO UPDATE SET count = count + excluded.count";
-    insert_chunks(connection, insert, &buckets, add, |row, bucket| {
-        let ((slot_at, rollout_id, arm, metric, bucket), count) = bucket;
-        row.push_bind(*slot_at)
-            .push_bind(rollout_id.to_string())
+    insert_chunks(connection, insert, &buckets, add, |row, counted| {
+        let ((hour, rollout_id, arm, metric), bucket, count) = counted;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "times are counted one by one"
+        )]
+        let count = *count as i64;
+        row.push_bind(*hour)
+            .push_bind((*rollout_id).to_owned())
             .push_bind(arm.as_str())
-            .push_bind(metric.as_str())
+            .push_bind(*metric)
             .push_bind(*bucket)
             .push_bind(upper_ms(*bucket))
-            .push_bind(int(**count));
+            .push_bind(count);
     })
     .await
 }

@@ -9,16 +9,15 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
+use super::aggregate::SLOT_MS;
 use super::error::describe;
 use super::sqlite::MIGRATIONS;
-use super::{RolloutRow, StoreError, StoredDecision, read};
+use super::{RolloutRow, SeriesPoint, StoreError, StoredDecision, Totals, read, series};
+use crate::arm::PerArm;
 use crate::clock::UnixMillis;
 use crate::outcome::Outcome;
 
 mod cells;
-mod traffic;
-
-pub use traffic::{Slot, TrafficTimes};
 
 /// How long a reader waits for a lock; the daemon's transactions take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -123,6 +122,32 @@ impl History {
         .fetch_all(&self.pool)
         .await
         .map_err(failing)
+    }
+
+    /// Live traffic of a rollout id from `from` on and before `to`, as finely as it is kept: by the minute, or
+    /// by the hour if it is older than two days. Rising in time; times without traffic are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn measured(
+        &self,
+        rollout_id: &str,
+        from: UnixMillis,
+        to: UnixMillis,
+    ) -> Result<Vec<SeriesPoint>, StoreError> {
+        series::series(&self.pool, rollout_id.to_owned(), from, to, SLOT_MS)
+            .await
+            .map_err(failing)
+    }
+
+    /// Counts of a rollout id since it began, those of times that are no longer kept included.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn totals_of(&self, rollout_id: &str) -> Result<PerArm<Totals>, StoreError> {
+        read::totals(&self.pool, rollout_id.to_owned())
+            .await
+            .map_err(failing)
     }
 
     /// Probes of a rollout id that began from `from` on and before `to` and said something about the canary,

@@ -51,6 +51,23 @@ pub(super) async fn decisions(
     .await
 }
 
+/// Decisions with ids above `after`, oldest first.
+pub(super) async fn decisions_after(
+    pool: &SqlitePool,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<StoredDecision>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, at, rollout, rollout_id, kind, weight_from_bps, weight_to_bps, stage, decided_by,
+             reason, evidence
+         FROM decision WHERE id > $1 ORDER BY id LIMIT $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
 impl FromRow<'_, SqliteRow> for StoredDecision {
     fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         let weight = |column| -> Result<Weight, sqlx::Error> {
@@ -96,6 +113,7 @@ pub(super) async fn totals(
     Ok(totals)
 }
 
+/// The counts of a row.
 pub(super) fn totals_of(row: &SqliteRow) -> Result<Totals, sqlx::Error> {
     let count = |column| -> Result<u64, sqlx::Error> {
         let count: i64 = row.try_get(column)?;

@@ -5,14 +5,12 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use sqlx::{Connection, SqliteConnection};
 use tokio::time::Instant;
 
-use super::batch::ADD_TOTALS;
-use super::cost;
 use super::inbox::Limits;
-use super::learned;
 use super::write::BEGIN;
+use super::{cost, intervals, learned};
 use crate::clock::UnixMillis;
 use crate::config::StoreConfig;
 
@@ -21,8 +19,7 @@ const CHUNK: u64 = 2_000;
 /// Pages given back in one step.
 const FREE_PAGES: i64 = 500;
 /// What is younger stays as fine as it was written.
-const FINE_FOR_MS: i64 = 2 * 86_400_000;
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const FINE_FOR_MS: i64 = 2 * 86_400_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
@@ -33,7 +30,6 @@ enum Task {
     DeleteLearned,
     DeleteCosts,
     MergeIntervals,
-    MergeBuckets,
     MergeCells,
     FreePages,
 }
@@ -47,8 +43,7 @@ impl Task {
             Self::DeleteCells => Self::DeleteLearned,
             Self::DeleteLearned => Self::DeleteCosts,
             Self::DeleteCosts => Self::MergeIntervals,
-            Self::MergeIntervals => Self::MergeBuckets,
-            Self::MergeBuckets => Self::MergeCells,
+            Self::MergeIntervals => Self::MergeCells,
             Self::MergeCells => Self::FreePages,
             Self::FreePages => return None,
         })
@@ -65,7 +60,6 @@ pub(super) struct Retention {
     next_round_at: Instant,
     /// Up to here everything is merged.
     intervals_until: i64,
-    buckets_until: i64,
     cells_until: i64,
 }
 
@@ -78,7 +72,6 @@ impl Retention {
             task: Task::DeleteRequests,
             next_round_at: Instant::now(),
             intervals_until: 0,
-            buckets_until: 0,
             cells_until: 0,
         }
     }
@@ -109,11 +102,6 @@ impl Retention {
             Task::MergeIntervals => {
                 let merged = merge_intervals(connection, self.intervals_until, fine_from).await?;
                 self.intervals_until = merged.unwrap_or(self.intervals_until);
-                merged.is_none()
-            }
-            Task::MergeBuckets => {
-                let merged = merge_buckets(connection, self.buckets_until, fine_from).await?;
-                self.buckets_until = merged.unwrap_or(self.buckets_until);
                 merged.is_none()
             }
             Task::MergeCells => {
@@ -206,57 +194,7 @@ async fn merge_intervals(
         return Ok(None);
     };
     let mut transaction = connection.begin_with(BEGIN).await?;
-    let merge = format!(
-        "INSERT INTO interval
-         SELECT $2, rollout_id, arm, stage, rollout, requests, errors, rate_limited, rejected, client_gone,
-             masked, input_tokens, cached_input_tokens, output_tokens, cost_usd, unpriced, no_usage,
-             reported_cost_usd
-         FROM interval WHERE slot_at = $1
-         ON CONFLICT (slot_at, rollout_id, arm, stage) DO UPDATE SET {ADD_TOTALS}"
-    );
-    sqlx::query(AssertSqlSafe(merge))
-        .bind(slot)
-        .bind(slot - slot % HOUR_MS)
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query("DELETE FROM interval WHERE slot_at = $1")
-        .bind(slot)
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await?;
-    Ok(Some(slot))
-}
-
-/// The same for the latency buckets.
-async fn merge_buckets(
-    connection: &mut SqliteConnection,
-    from: i64,
-    until: i64,
-) -> Result<Option<i64>, sqlx::Error> {
-    let slot: Option<i64> = sqlx::query_scalar(
-        "SELECT min(slot_at) FROM latency_bucket WHERE slot_at > $1 AND slot_at < $2 AND slot_at % 3600000 <> 0",
-    )
-    .bind(from)
-    .bind(until)
-    .fetch_one(&mut *connection)
-    .await?;
-    let Some(slot) = slot else {
-        return Ok(None);
-    };
-    let mut transaction = connection.begin_with(BEGIN).await?;
-    sqlx::query(
-        "INSERT INTO latency_bucket
-         SELECT $2, rollout_id, arm, metric, bucket, upper_ms, count FROM latency_bucket WHERE slot_at = $1
-         ON CONFLICT (slot_at, rollout_id, arm, metric, bucket) DO UPDATE SET count = count + excluded.count",
-    )
-    .bind(slot)
-    .bind(slot - slot % HOUR_MS)
-    .execute(&mut *transaction)
-    .await?;
-    sqlx::query("DELETE FROM latency_bucket WHERE slot_at = $1")
-        .bind(slot)
-        .execute(&mut *transaction)
-        .await?;
+    intervals::merge_minute(&mut transaction, slot).await?;
     transaction.commit().await?;
     Ok(Some(slot))
 }

@@ -14,11 +14,14 @@ use crate::arm::Arm;
 use crate::config::RequestRows;
 use crate::outcome::Outcome;
 use crate::sample::{Role, Usage};
+use crate::sketch::Sketch;
 
 mod costs;
 mod faults;
 mod kept;
 mod learned;
+mod requests;
+mod series;
 mod views;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);

@@ -6,6 +6,8 @@
 mod admin_cli;
 mod backtest;
 mod decision_log;
+mod events;
+mod history;
 mod keys;
 mod load;
 mod money;

@@ -1,0 +1,79 @@
+//! Single requests are found as a filter over all of them would, however rare they are.
+
+use super::*;
+
+/// `count` rows straight into the file, one in `one_failed_in` of them failed, all by legacy.
+async fn fill(place: &Place, count: i64, one_failed_in: i64) {
+    let mut shell = place.shell().await;
+    sqlx::query(
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $1)
+         INSERT INTO request (started_at, rollout, arm, assigned_arm, stage, weight_bps, streamed, outcome,
+             latency_ms, attempt, role, config_epoch)
+         SELECT $3 + i * 100, 'default', CASE WHEN i < 10 THEN 'canary' ELSE 'legacy' END, 'legacy', 0, 100, 0,
+             CASE WHEN i % $2 = 0 THEN 'reset' ELSE 'ok' END, 12.5, 1, 'live', 1 FROM n",
+    )
+    .bind(count)
+    .bind(one_failed_in)
+    .bind(NOW.0)
+    .execute(&mut shell)
+    .await
+    .unwrap();
+    shell.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn rare_rows_are_found_behind_many_others() {
+    let place = Place::new();
+    let store = place.open().await;
+    let none = store.requests(RequestFilter::default()).await.unwrap();
+    assert_eq!(none, RequestPage::default());
+    fill(&place, 60_000, 20_000).await;
+    let check = async |filter: RequestFilter, expected: &[i64]| {
+        let page = store.requests(filter.clone()).await.unwrap();
+        let ids: Vec<i64> = page.requests.iter().map(|row| row.id).collect();
+        assert_eq!(ids, expected, "{filter:?}");
+        page
+    };
+    let all = RequestFilter {
+        limit: 3,
+        ..RequestFilter::default()
+    };
+    check(all.clone(), &[60_000, 59_999, 59_998]).await;
+    let failed = RequestFilter {
+        failed: true,
+        limit: 10,
+        ..all.clone()
+    };
+    let page = check(failed.clone(), &[40_001, 20_001, 1]).await;
+    assert_eq!(page.searched_to, None);
+    assert_eq!(page.requests[0].blame, crate::outcome::Blame::Arm);
+    assert_eq!(page.requests[0].at, NOW.plus_millis(4_000_000));
+    let of_canary = RequestFilter {
+        arm: Some(Arm::Canary),
+        ..failed.clone()
+    };
+    check(of_canary.clone(), &[1]).await;
+    let by_outcome = RequestFilter {
+        outcome: Some(Outcome::Reset),
+        before: Some(40_001),
+        ..all.clone()
+    };
+    check(by_outcome, &[20_001, 1]).await;
+    let good = RequestFilter {
+        arm: Some(Arm::Canary),
+        outcome: Some(Outcome::Ok),
+        before: Some(5),
+        ..all.clone()
+    };
+    check(good, &[4, 3, 2]).await;
+    let elsewhere = RequestFilter {
+        rollout: Some("other".to_owned()),
+        ..failed
+    };
+    check(elsewhere, &[]).await;
+    let before_all = RequestFilter {
+        before: Some(i64::MIN),
+        ..all
+    };
+    check(before_all, &[]).await;
+}
