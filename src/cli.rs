@@ -11,6 +11,7 @@ use self::paint::{Paint, Tone};
 use crate::arm::Weight;
 use crate::telemetry::LogFormat;
 
+mod backtest_command;
 mod client;
 mod config_commands;
 mod fields;
@@ -18,6 +19,7 @@ mod follow;
 mod harmless;
 mod log_commands;
 mod log_table;
+mod look_back;
 mod outlook;
 mod paint;
 mod plan_command;
@@ -106,6 +108,9 @@ enum Command {
         cutover man | man -l -\n  \
         cutover man --out /usr/local/share/man/man1")]
     Man(shell_command::ManArgs),
+    /// Replay recorded evidence under other rules: what would have been decided when
+    #[command(after_help = backtest_command::EXAMPLES)]
+    Backtest(backtest_command::BacktestArgs),
     #[command(flatten)]
     NotBuilt(NotBuilt),
 }
@@ -117,8 +122,6 @@ enum NotBuilt {
     Preflight(Rest),
     #[command(hide = true)]
     Report(Rest),
-    #[command(hide = true)]
-    Backtest(Rest),
 }
 
 #[derive(Debug, Args)]
@@ -254,6 +257,7 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Man(args) => shell_command::man(&args, Cli::command()),
+        Command::Backtest(args) => backtest_command::backtest(&args),
         Command::NotBuilt(command) => Err(not_built(&command)),
     };
     let Err(failure) = done else {
@@ -273,7 +277,6 @@ fn not_built(command: &NotBuilt) -> Failure {
     let name = match command {
         NotBuilt::Preflight(_) => "preflight",
         NotBuilt::Report(_) => "report",
-        NotBuilt::Backtest(_) => "backtest",
     };
     Failure::Refused(format!("`cutover {name}` is not part of this version yet"))
 }

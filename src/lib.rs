@@ -6,7 +6,7 @@
 //! **Data plane** (one thread per worker, waits for nothing but the peers): [`config`], [`proxy`],
 //! [`upstream`], [`llm`], [`meter`], [`learned`], [`recorder`].
 //! **Control plane** (one driver, pure decisions): [`controller`], [`driver`], [`weights`], [`store`].
-//! **Side doors:** [`admin`], [`chart`], [`cli`], [`demo`], [`simulate`], [`telemetry`]. [`app`] wires all of it.
+//! **Side doors:** [`admin`], [`backtest`], [`chart`], [`cli`], [`demo`], [`simulate`], [`telemetry`]. [`app`] wires all of it.
 
 pub mod arm;
 pub mod clock;
@@ -30,6 +30,7 @@ pub mod weights;
 
 pub mod admin;
 pub mod app;
+pub mod backtest;
 pub mod chart;
 pub mod cli;
 pub mod demo;

@@ -13,6 +13,11 @@ pub enum StoreError {
         /// The folder.
         folder: PathBuf,
     },
+    /// There is no file to look back at.
+    NoFile {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// A newer cutover wrote the file.
     NewerSchema {
         /// The database file.
@@ -61,6 +66,11 @@ impl fmt::Display for StoreError {
                 f,
                 "the store's folder `{}` does not exist; create it or change store.url",
                 folder.display()
+            ),
+            Self::NoFile { path } => write!(
+                f,
+                "there is no store `{}`; name it with --store, or run cutover first",
+                path.display()
             ),
             Self::NewerSchema { path, found, known } => write!(
                 f,

@@ -117,7 +117,7 @@ async fn find_rollout(pool: &SqlitePool, asked: String) -> Result<Option<Rollout
     }))
 }
 
-async fn series(
+pub(super) async fn series(
     pool: &SqlitePool,
     rollout_id: String,
     from: UnixMillis,

@@ -41,6 +41,9 @@ async fn one_command_returns_everything_to_legacy_after_the_end() {
         (&last["kind"], &last["by"]),
         (&"roll-back".into(), &"operator".into())
     );
-    assert!(last["reason"].as_str().unwrap().contains("invoices"), "{last}");
+    assert!(
+        last["reason"].as_str().unwrap().contains("invoices"),
+        "{last}"
+    );
     load.stop_without_failures().await;
 }

@@ -1,0 +1,557 @@
+//! A rollout driven as the daemon drives it, its cells and decisions taken down, and then replayed.
+
+use std::collections::BinaryHeap;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+
+use super::compare::{Line, courses, differs, lines};
+use super::replay::Replayed;
+use super::*;
+use crate::arm::{Arm, PerArm, Weight};
+use crate::clock::UnixMillis;
+use crate::config::parse::default_policy;
+use crate::controller::evidence::{Cell, Collector};
+use crate::controller::headroom::Headroom;
+use crate::controller::policy::{GuardKind, OnHarm, Policy, TripPolicy};
+use crate::controller::split::Assigned;
+use crate::controller::step::{Action, Command};
+use crate::controller::{By, Decision, DecisionKind, Effect, Event, Input, State, step};
+use crate::outcome::Outcome;
+use crate::sample::{Role, Sample};
+use crate::store::{ProbeRow, StoredDecision};
+
+const START: UnixMillis = UnixMillis(1_800_000_012_345);
+const MINUTE_MS: i64 = 60_000;
+
+fn weight(text: &str) -> Weight {
+    Weight::parse(text).unwrap()
+}
+
+/// Ten minutes per stage, margins that some hundreds of requests prove.
+fn policy() -> Policy {
+    let mut policy = default_policy();
+    policy.warm_up_requests = 1_000;
+    policy.stages = ["5%", "25%", "75%", "100%"]
+        .map(|text| crate::controller::policy::Stage {
+            weight: weight(text),
+            dwell_ms: 5 * MINUTE_MS,
+            approve: false,
+        })
+        .to_vec();
+    policy
+        .guards
+        .retain(|guard| matches!(guard.kind, GuardKind::ErrorRate | GuardKind::LatencyP50));
+    for guard in &mut policy.guards {
+        if let Some(margin) = guard.relative.as_mut().filter(|_| !guard.kind.is_time()) {
+            margin.increase += 0.03;
+        }
+    }
+    policy.trip = Some(TripPolicy {
+        cooldown_ms: MINUTE_MS,
+        max_per_day: 3,
+    });
+    policy.cooldown_ms = 3 * MINUTE_MS;
+    policy
+}
+
+/// How the canary fails, by minutes since the start.
+type Errors = fn(i64) -> f64;
+
+/// What the store would hold.
+#[derive(Default)]
+struct Record {
+    cells: Vec<Cell>,
+    decisions: Vec<StoredDecision>,
+    probes: Vec<ProbeRow>,
+}
+
+impl Record {
+    fn note(&mut self, decision: &Decision) {
+        self.decisions.push(StoredDecision {
+            id: i64::try_from(self.decisions.len()).unwrap() + 1,
+            at: decision.at,
+            rollout: "default".to_owned(),
+            rollout_id: "default-1".to_owned(),
+            kind: decision.kind.as_str().to_owned(),
+            weight_from: decision.weight_from,
+            weight_to: decision.weight_to,
+            stage: i64::try_from(decision.stage).unwrap(),
+            by: decision.by.as_str().to_owned(),
+            reason: decision.reason.clone(),
+            evidence: serde_json::Value::Null,
+        });
+    }
+
+    fn kinds(&self) -> Vec<&str> {
+        self.decisions.iter().map(|it| it.kind.as_str()).collect()
+    }
+
+    fn replay(&self, policy: &Policy, to: UnixMillis) -> (Recorded, Replayed) {
+        let recorded = Recorded::new(&self.decisions, &self.probes);
+        let replayed = {
+            let mut replay = Replay::new(policy, &recorded, "default-1", START);
+            for some in self.cells.chunks(100) {
+                replay.feed(some.to_vec());
+            }
+            replay.finish(to).unwrap()
+        };
+        (recorded, replayed)
+    }
+}
+
+/// A sample under way, the one that ends first on top of the heap.
+struct UnderWay(i64, Sample);
+
+impl PartialEq for UnderWay {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl Eq for UnderWay {}
+impl PartialOrd for UnderWay {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for UnderWay {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.0.cmp(&self.0)
+    }
+}
+
+/// The daemon's loop in virtual time: looks each second and after failures, commits that take some
+/// milliseconds, one live request for each permit to probe.
+struct Daemon<'a> {
+    policy: &'a Policy,
+    state: Option<State>,
+    collector: Collector,
+    committed: Option<(i64, u64)>,
+    may_probe: bool,
+    record: Record,
+}
+
+impl Daemon<'_> {
+    fn weight(&self) -> Weight {
+        self.state.as_ref().unwrap().weight()
+    }
+
+    fn look(&mut self, now: i64, event: Option<Event>) {
+        let at = UnixMillis(now);
+        self.collector.tick(at);
+        let closed = self.collector.take_closed();
+        let input = Input {
+            closed: &closed,
+            open: self.collector.open(),
+            event,
+            store_healthy: true,
+            legacy_breaker_open: false,
+            incident: None,
+            canary_rate_per_s: 1.0,
+            requests_per_s: 10.0,
+            assigned: Assigned::default(),
+            overdue: PerArm::default(),
+            headroom: Headroom::default(),
+        };
+        let stepped = step(self.policy, self.state.take().unwrap(), &input, at);
+        assert_eq!(stepped.refusal, None);
+        self.collector.switch(at, stepped.state.weight(), 0);
+        self.state = Some(stepped.state);
+        self.record.cells.extend(closed);
+        for effect in stepped.effects {
+            match effect {
+                Effect::Decide(decision) => self.record.note(&decision),
+                Effect::Propose {
+                    proposal, decision, ..
+                } => {
+                    self.record.note(&decision);
+                    self.committed = Some((now + 7, proposal));
+                }
+                Effect::PermitProbe => self.may_probe = true,
+                Effect::Alert { .. } => {}
+            }
+        }
+    }
+
+    fn route(&mut self, now: i64, errors: f64, rng: &mut Xoshiro256PlusPlus) -> Sample {
+        let weight = self.weight();
+        let probes = std::mem::take(&mut self.may_probe);
+        let arm = if probes || rng.random::<f64>() < weight.fraction() {
+            Arm::Canary
+        } else {
+            Arm::Legacy
+        };
+        let rate = if arm == Arm::Canary { errors } else { 0.005 };
+        let failed = rng.random::<f64>() < rate;
+        let latency_us = rng.random_range(100_000..900_000u64);
+        Sample {
+            started_at: UnixMillis(now),
+            rollout: Some(0),
+            config_epoch: 0,
+            arm,
+            assigned: arm,
+            weight,
+            stage: 0,
+            role: if probes { Role::Probe } else { Role::Live },
+            attempt: 1,
+            outcome: if failed {
+                Outcome::ServerError
+            } else {
+                Outcome::Ok
+            },
+            status: if failed { 503 } else { 200 },
+            latency_us: if failed { 30_000 } else { latency_us },
+            ttft_us: None,
+            streamed: false,
+            complete: true,
+            conn_reused: true,
+            client_retry: false,
+            is_call: true,
+            model: None,
+            usage: None,
+            upstream_request_id: None,
+            key_hash: 0,
+            body_hash: 0,
+            reported_cost_usd: None,
+            tag: None,
+        }
+    }
+
+    fn end(&mut self, now: i64, sample: &Sample) -> bool {
+        self.collector.record(sample);
+        if sample.role == Role::Probe {
+            let ok = sample.outcome == Outcome::Ok;
+            let at = UnixMillis(now);
+            self.record.probes.push(ProbeRow { at, ok });
+            self.look(now, Some(Event::Probe { ok }));
+        }
+        sample.is_evidence() && sample.outcome.is_error()
+    }
+}
+
+/// Lives `minutes` with 20 requests per second; `commands` come at their minutes.
+fn live(
+    policy: &Policy,
+    seed: u64,
+    minutes: i64,
+    errors: Errors,
+    commands: &[(i64, Action)],
+) -> Record {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut daemon = Daemon {
+        policy,
+        state: Some(State::new(policy, "default-1".to_owned(), START)),
+        collector: Collector::new(START, Weight::ZERO, 0),
+        committed: None,
+        may_probe: false,
+        record: Record::default(),
+    };
+    let mut under_way = BinaryHeap::new();
+    let (mut next_tick, mut woken, mut next_request) = (START.0, i64::MAX, START.0);
+    let mut commands = commands.iter().peekable();
+    let end = START.0 + minutes * MINUTE_MS;
+    let mut now = START.0;
+    while now < end {
+        if now >= next_request {
+            let minute = (now - START.0) / MINUTE_MS;
+            let sample = daemon.route(now, errors(minute), &mut rng);
+            let ends = now + i64::try_from(sample.latency_us / 1_000).unwrap();
+            under_way.push(UnderWay(ends, sample));
+            next_request = now + rng.random_range(1..100i64);
+        }
+        while under_way.peek().is_some_and(|first| first.0 <= now) {
+            let UnderWay(_, sample) = under_way.pop().unwrap();
+            if daemon.end(now, &sample) && sample.arm == Arm::Canary {
+                woken = woken.min(now + 20);
+            }
+        }
+        if let Some((_, proposal)) = daemon.committed.take_if(|(at, _)| *at <= now) {
+            daemon.look(now, Some(Event::Committed { proposal }));
+        }
+        if let Some((_, action)) =
+            commands.next_if(|(minute, _)| now >= START.0 + minute * MINUTE_MS + 300)
+        {
+            let reason = "so it was said".to_owned();
+            let action = *action;
+            daemon.look(now, Some(Event::Operator(Command { action, reason })));
+        }
+        if now >= next_tick || now >= woken {
+            daemon.look(now, None);
+            (next_tick, woken) = (
+                if now >= next_tick {
+                    now + 1_000
+                } else {
+                    next_tick
+                },
+                i64::MAX,
+            );
+        }
+        now += 5;
+    }
+    daemon.record
+}
+
+/// The same rules decide the same, at the same time but for the length of a look.
+fn check_same(record: &Record, policy: &Policy, minutes: i64, within_ms: i64) -> Replayed {
+    let (recorded, replayed) = record.replay(policy, START.plus_millis(minutes * MINUTE_MS));
+    for line in lines(&recorded, &replayed) {
+        let Line::Both(taken, would) = line else {
+            for it in &recorded.decisions {
+                println!("recorded {} {} {}", it.at, it.kind, it.reason);
+            }
+            for it in &replayed.decisions {
+                println!("replayed {} {} {}", it.at, it.kind, it.reason);
+            }
+            panic!("{line:#?}");
+        };
+        let shift_ms = would.at.millis_since(taken.at);
+        assert!(
+            shift_ms.abs() <= within_ms,
+            "{shift_ms}: {taken:?} {would:?}"
+        );
+    }
+    assert_eq!(replayed.refused, []);
+    replayed
+}
+
+#[test]
+fn the_same_rules_decide_the_same_over_a_whole_migration() {
+    let policy = policy();
+    for seed in [1, 2, 3] {
+        println!("seed {seed}");
+        let record = live(&policy, seed, 180, |_| 0.005, &[]);
+        let expected = ["start", "promote", "promote", "promote", "complete"];
+        assert_eq!(record.kinds(), expected);
+        let replayed = check_same(&record, &policy, 180, 1_000);
+        assert_eq!(replayed.recorded, replayed.replayed);
+        assert_eq!(replayed.state.weight(), Weight::FULL);
+    }
+}
+
+#[test]
+fn trips_probes_rollbacks_and_retries_are_decided_again() {
+    let mut policy = policy();
+    policy.max_attempts = 2;
+    // With a holdback of legacy, cells are a second long; at 100% a minute hides what came when.
+    policy.stages[3].weight = weight("90%");
+    let errors: Errors = |minute| match minute {
+        14..16 => 1.0,
+        30..60 => 0.08,
+        _ => 0.005,
+    };
+    for seed in [4, 5, 6] {
+        println!("seed {seed}");
+        let record = live(&policy, seed, 90, errors, &[]);
+        let kinds = record.kinds();
+        println!("{kinds:?}");
+        for kind in ["trip", "resume", "roll-back", "retry"] {
+            assert!(kinds.contains(&kind), "no {kind} in {kinds:?}");
+        }
+        check_same(&record, &policy, 90, 2_500);
+    }
+}
+
+#[test]
+fn what_operators_did_is_done_again() {
+    let policy = policy();
+    let commands = [
+        (3, Action::SetWeight(weight("10%"))),
+        (6, Action::Hold),
+        (20, Action::Resume),
+        (22, Action::Promote),
+        (24, Action::Rollback),
+        (26, Action::Retry),
+        (29, Action::SetWeight(weight("1%"))),
+    ];
+    let record = live(&policy, 7, 40, |_| 0.005, &commands);
+    let by_operator = record.decisions.iter().filter(|it| it.by == "operator");
+    assert_eq!(by_operator.count(), commands.len());
+    check_same(&record, &policy, 40, 1_000);
+}
+
+#[test]
+fn probes_whose_rows_were_not_kept_are_told_by_the_decisions() {
+    let policy = policy();
+    let errors: Errors = |minute| if minute == 14 { 1.0 } else { 0.005 };
+    let mut record = live(&policy, 8, 45, errors, &[]);
+    assert!(record.kinds().contains(&"trip"));
+    record.probes.clear();
+    check_same(&record, &policy, 45, 5_000);
+}
+
+#[test]
+fn stricter_rules_stop_what_was_let_pass_and_longer_dwells_come_later() {
+    let recorded_policy = policy();
+    // A canary with three times legacy's failures, which a wide margin lets pass.
+    let record = live(&recorded_policy, 9, 180, |_| 0.015, &[]);
+    assert_eq!(record.kinds().last(), Some(&"complete"));
+    let mut strict = recorded_policy.clone();
+    for guard in &mut strict.guards {
+        if let Some(margin) = guard.relative.as_mut() {
+            margin.increase = 0.0;
+        }
+    }
+    strict.on_harm = OnHarm::RollBack;
+    strict.max_attempts = 1;
+    let to = START.plus_millis(180 * MINUTE_MS);
+    let (recorded, replayed) = record.replay(&strict, to);
+    let [was, would] = courses(&recorded, &replayed);
+    assert_eq!(was.rollbacks, 0);
+    assert!(would.rollbacks >= 1, "{:#?}", replayed.decisions);
+    assert_eq!(replayed.state.weight(), Weight::ZERO);
+    assert_eq!(would.completed_at, None);
+    assert!(replayed.replayed.failed < replayed.recorded.failed / 2.0);
+    let differ = differs(&recorded, &replayed);
+    assert!(differ.from.unwrap() > START && differ.for_ms > 10 * MINUTE_MS);
+
+    let mut slow = recorded_policy;
+    slow.stages[0].dwell_ms = 20 * MINUTE_MS;
+    let (recorded, replayed) = record.replay(&slow, to);
+    let later = lines(&recorded, &replayed)
+        .into_iter()
+        .find_map(|line| match line {
+            Line::Both(taken, would) if taken.kind == DecisionKind::Promote => {
+                Some(would.at.millis_since(taken.at))
+            }
+            _ => None,
+        });
+    assert!(later.unwrap() > 10 * MINUTE_MS, "{later:?}");
+}
+
+#[test]
+fn a_replay_that_is_tripped_longer_is_probed_by_the_traffic_of_that_time() {
+    let policy = policy();
+    let errors: Errors = |minute| if minute == 14 { 1.0 } else { 0.005 };
+    let record = live(&policy, 10, 45, errors, &[]);
+    let mut patient = policy.clone();
+    patient.trip = Some(TripPolicy {
+        cooldown_ms: 8 * MINUTE_MS,
+        max_per_day: 3,
+    });
+    let (recorded, replayed) = record.replay(&patient, START.plus_millis(45 * MINUTE_MS));
+    let resume = DecisionKind::Resume;
+    let was = recorded.decisions.iter().find(|it| it.kind == resume);
+    let would = replayed.decisions.iter().find(|it| it.kind == resume);
+    let (was, would) = (was.unwrap().at, would.unwrap().at);
+    let later_ms = would.millis_since(was);
+    assert!(
+        (6 * MINUTE_MS..9 * MINUTE_MS).contains(&later_ms),
+        "{later_ms}"
+    );
+    assert!(replayed.replayed.requests < replayed.recorded.requests);
+}
+
+/// What retention makes of cells: one for each minute, weight and configuration.
+fn merged(cells: &[Cell]) -> Vec<Cell> {
+    let mut merged: Vec<Cell> = Vec::new();
+    for cell in cells {
+        let minute = |cell: &Cell| cell.opened_at.0.div_euclid(MINUTE_MS);
+        let same = merged
+            .iter_mut()
+            .find(|it| minute(it) == minute(cell) && it.weight == cell.weight);
+        match same {
+            Some(into) => {
+                into.closed_at = into.closed_at.max(cell.closed_at);
+                into.opened_at = into.opened_at.min(cell.opened_at);
+                into.arms.legacy.merge(&cell.arms.legacy);
+                into.arms.canary.merge(&cell.arms.canary);
+            }
+            None => merged.push(cell.clone()),
+        }
+    }
+    merged.sort_by_key(|cell| cell.closed_at);
+    merged
+}
+
+#[test]
+fn cells_that_were_merged_to_minutes_tell_the_same_story_more_coarsely() {
+    let policy = policy();
+    let errors: Errors = |minute| if minute == 14 { 1.0 } else { 0.005 };
+    let mut record = live(&policy, 11, 60, errors, &[]);
+    let fine = record.cells.len();
+    record.cells = merged(&record.cells);
+    assert!(
+        record.cells.len() * 10 < fine,
+        "{} of {fine}",
+        record.cells.len()
+    );
+    check_same(&record, &policy, 60, 2 * MINUTE_MS);
+}
+
+#[test]
+fn parts_of_a_cell_add_up_to_it() {
+    let policy = policy();
+    let record = live(&policy, 12, 8, |_| 0.3, &[]);
+    for cell in &record.cells {
+        let length_ms = cell.closed_at.millis_since(cell.opened_at);
+        for at_ms in [0, length_ms / 3, length_ms] {
+            let at = cell.opened_at.plus_millis(at_ms);
+            let parts = vec![cut::until(cell, at), cut::from(cell, at)];
+            let told = cut::Burst::of_words("errors 3/4 in 0.8s: 3x connect");
+            assert_eq!(told.unwrap().span_ms, 800);
+            let burst = [None, told].map(|told| cut::at_burst(cell.clone(), told));
+            for parts in burst.into_iter().chain([parts]) {
+                let mut sum = Cell::open(cell.opened_at, cell.weight, 0);
+                for part in parts {
+                    assert!(part.arms.canary.errors <= part.arms.canary.requests);
+                    sum.arms.legacy.merge(&part.arms.legacy);
+                    sum.arms.canary.merge(&part.arms.canary);
+                }
+                for (sum, whole) in [
+                    (&sum.arms.legacy, &cell.arms.legacy),
+                    (&sum.arms.canary, &cell.arms.canary),
+                ] {
+                    assert_eq!((sum.requests, sum.errors), (whole.requests, whole.errors));
+                    assert!((sum.latency.count() - whole.latency.count()).abs() < 1e-9);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn decisions_are_paired_in_order_with_the_least_shift() {
+    let decision = |at: i64, kind: DecisionKind, to: &str| Decision {
+        kind,
+        at: UnixMillis(at),
+        weight_from: Weight::ZERO,
+        weight_to: weight(to),
+        stage: 0,
+        stages_total: 1,
+        by: By::Controller,
+        reason: String::new(),
+        evidence: crate::controller::DecisionEvidence::default(),
+    };
+    let mut record = Record::default();
+    let (hold, resume, trip) = (DecisionKind::Hold, DecisionKind::Resume, DecisionKind::Trip);
+    for (at, kind, to) in [
+        (10, hold, "5%"),
+        (20, resume, "5%"),
+        (30, hold, "5%"),
+        (40, trip, "0%"),
+    ] {
+        record.note(&decision(at, kind, to));
+    }
+    let recorded = Recorded::new(&record.decisions, &[]);
+    let would = vec![decision(29, hold, "5%"), decision(35, resume, "5%")];
+    let replayed = Replayed {
+        from: UnixMillis(0),
+        to: UnixMillis(100),
+        decisions: would,
+        refused: Vec::new(),
+        recorded: replay::Exposure::default(),
+        replayed: replay::Exposure::default(),
+        cells: 0,
+        state: State::new(&policy(), String::new(), START),
+    };
+    let told: Vec<String> = lines(&recorded, &replayed)
+        .iter()
+        .map(|line| match line {
+            Line::Both(taken, would) => format!("{}={}", taken.at.0, would.at.0),
+            Line::Recorded(taken) => format!("{}-", taken.at.0),
+            Line::Replayed(would) => format!("{}+", would.at.0),
+        })
+        .collect();
+    // Hold and resume are two pairs; the hold at 30 alone would be only one.
+    assert_eq!(told, ["10=29", "20=35", "30-", "40-"]);
+}
