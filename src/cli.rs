@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::arm::Weight;
 use crate::telemetry::LogFormat;
 
+mod alert_command;
 mod client;
 mod config_commands;
 mod plan_command;
@@ -69,6 +70,9 @@ enum Command {
     /// Try a rollout in virtual time: how long it takes, how often it errs, what a bad canary costs
     #[command(after_help = simulate_command::EXAMPLES)]
     Simulate(simulate_command::SimulateArgs),
+    /// Send a test alert to each configured receiver
+    #[command(after_help = alert_command::EXAMPLES)]
+    AlertTest(AlertTestArgs),
     #[command(flatten)]
     NotBuilt(NotBuilt),
 }
@@ -167,6 +171,18 @@ struct DemoArgs {
     folder: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct AlertTestArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Show what would be sent, and send nothing
+    #[arg(long)]
+    print: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// How a command ended, beyond success.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -196,6 +212,7 @@ pub fn main() -> ExitCode {
         Command::SetWeight(args) => rollout_commands::set_weight(&args),
         Command::Demo(args) => config_commands::demo(&args),
         Command::Simulate(args) => simulate_command::simulate(&args),
+        Command::AlertTest(args) => alert_command::alert_test(&args),
         Command::NotBuilt(command) => Err(not_built(&command)),
     };
     let (message, code) = match done {
