@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::{self, Admin};
+use crate::alert::kind::AlertKind;
+use crate::alert::{self, Alert, Alerts};
 use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::config::parse::Fingerprint;
@@ -88,6 +90,7 @@ pub struct App {
     planes: watch::Receiver<Arc<Plane>>,
     data_plane: DataPlane,
     driver: JoinHandle<()>,
+    alerts: JoinHandle<()>,
     side_tasks: Vec<JoinHandle<()>>,
     requests: mpsc::Sender<Request>,
     store: Store,
@@ -101,7 +104,8 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
     let proxy_listener = bind("proxy.listen", config.proxy.listen)?;
     let admin_listener = bind("admin.listen", config.admin.listen)?;
     let admin_addr = admin_listener.local_addr().map_err(other)?;
-    let store = open_store(&config).await?;
+    let (alerts, alerts_task) = alert::start(&config.alerts);
+    let store = open_store(&config, &alerts).await?;
     let (recorder, samples) = recorder::channel();
     let (requests, driver_requests) = mpsc::channel(DRIVER_QUEUE);
     let (reloads, reloaded) = mpsc::channel(RELOAD_QUEUE);
@@ -114,7 +118,7 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
         requests: driver_requests,
         reloads: reloaded,
     };
-    let driver = Driver::restore(config, config_path, store.clone(), inputs)
+    let driver = Driver::restore(config, config_path, store.clone(), inputs, alerts)
         .await
         .map_err(other)?;
     let planes = driver.planes();
@@ -143,6 +147,7 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
         planes,
         data_plane,
         driver: tokio::spawn(driver.run()),
+        alerts: tokio::spawn(alerts_task),
         side_tasks,
         requests,
         store,
@@ -177,22 +182,30 @@ impl App {
         for task in self.side_tasks {
             task.abort();
         }
-        if let Err(error) = self.store.close().await {
+        // The driver's end is gone: the last alerts get two seconds, while the store is closed.
+        let (closed, told) = tokio::join!(self.store.close(), self.alerts);
+        if let Err(error) = closed {
             tracing::error!(%error, "the store was not closed well");
+        }
+        if let Err(error) = told {
+            tracing::error!(%error, "the alerts did not end well");
         }
     }
 }
 
-async fn open_store(config: &Config) -> Result<Store, StartError> {
+async fn open_store(config: &Config, alerts: &Alerts) -> Result<Store, StartError> {
     let opened = Store::open(&config.store, UnixMillis::now())
         .await
         .map_err(other)?;
     if let Some(aside) = &opened.set_aside {
+        let kind = AlertKind::StoreCorrupt;
         tracing::error!(
-            alert = "store-corrupt",
+            alert = kind.as_str(),
             set_aside = %aside.display(),
             "the database was corrupt: it was set aside and a new one was begun at 0%"
         );
+        let text = format!("set aside as {}; all begins anew at 0%", aside.display());
+        alerts.hand(Alert::new(kind, text));
     }
     Ok(opened.store)
 }

@@ -11,6 +11,7 @@ use self::paint::{Paint, Tone};
 use crate::arm::Weight;
 use crate::telemetry::LogFormat;
 
+mod alert_command;
 mod backtest_command;
 mod client;
 mod config_commands;
@@ -111,6 +112,9 @@ enum Command {
     /// Replay recorded evidence under other rules: what would have been decided when
     #[command(after_help = backtest_command::EXAMPLES)]
     Backtest(backtest_command::BacktestArgs),
+    /// Send a test alert to each configured receiver
+    #[command(after_help = alert_command::EXAMPLES)]
+    AlertTest(AlertTestArgs),
     #[command(flatten)]
     NotBuilt(NotBuilt),
 }
@@ -214,6 +218,18 @@ struct DemoArgs {
     folder: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct AlertTestArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Show what would be sent, and send nothing
+    #[arg(long)]
+    print: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// How a command ended, beyond success.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -258,6 +274,7 @@ pub fn main() -> ExitCode {
         }
         Command::Man(args) => shell_command::man(&args, Cli::command()),
         Command::Backtest(args) => backtest_command::backtest(&args),
+        Command::AlertTest(args) => alert_command::alert_test(&args),
         Command::NotBuilt(command) => Err(not_built(&command)),
     };
     let Err(failure) = done else {

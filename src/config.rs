@@ -10,6 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::alert::kind::AlertKind;
 use crate::arm::{Arm, PerArm};
 use crate::controller::policy::Policy;
 
@@ -217,10 +218,12 @@ pub enum Sticky {
 }
 
 /// Who is told.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertsConfig {
     /// Receivers; empty: the log only.
     pub webhooks: Vec<Webhook>,
+    /// A rollout that is held for so long is told of; `None`: never.
+    pub held_after: Option<Duration>,
 }
 
 /// One receiver of alerts.
@@ -230,6 +233,10 @@ pub struct Webhook {
     pub url: Secret,
     /// The shape it wants.
     pub format: WebhookFormat,
+    /// PagerDuty's integration key.
+    pub key: Option<Secret>,
+    /// The only kinds that it is told of; empty: all that its format is meant for.
+    pub events: Vec<AlertKind>,
 }
 
 /// The shape of an alert.
@@ -241,6 +248,18 @@ pub enum WebhookFormat {
     PagerDuty,
     /// Plain JSON.
     Json,
+}
+
+impl WebhookFormat {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Slack => "slack",
+            Self::PagerDuty => "pagerduty",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// A sum of money that a day (UTC) may cost before people are told. It never changes traffic.

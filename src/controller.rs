@@ -34,6 +34,7 @@ mod retreat;
 mod rise;
 mod slices;
 pub mod split;
+mod standing;
 pub mod state;
 pub mod stats;
 pub mod step;

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::alert::Alerts;
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::config::reload::Reloaded;
@@ -38,6 +39,7 @@ mod restore;
 mod rollout;
 mod shared;
 pub mod status;
+mod tell;
 mod traffic;
 
 pub use operate::{Operated, Refusal, Request};
@@ -96,6 +98,7 @@ pub struct Driver {
     commits: JoinSet<Done>,
     /// Commands that wait for a raise that is being recorded: milliseconds, if the store is well.
     waiting: VecDeque<Request>,
+    alerts: Alerts,
     started_at: Instant,
 }
 
@@ -132,7 +135,7 @@ impl Driver {
                     self.look_at_all();
                 }
                 _ = tick.tick() => {
-                    self.shared.tell();
+                    self.tell_arms();
                     let now = UnixMillis::now();
                     self.shared.sweep(now);
                     self.store.record_learned(self.shared.untold_learned(now));
@@ -199,7 +202,7 @@ impl Driver {
             });
         }
         // Before the costs that led to it: killed in between, cutover would tell it twice.
-        self.store.record_told(self.money.take_told());
+        self.tell_money();
         self.store.record_attempts(rows);
         self.store.record_learned(batch.learned);
         for (place, event) in events {
@@ -224,6 +227,7 @@ impl Driver {
         for place in 0..self.rollouts.len() {
             self.look_at(place, None, None);
         }
+        self.tell_of_time(self.surroundings());
         let now = UnixMillis::now();
         for rollout in self.rollouts.iter_mut().filter(|rollout| rollout.is_dirty) {
             rollout.is_dirty = false;
@@ -324,6 +328,7 @@ impl Driver {
             config_error: self.config_error.as_deref(),
             learned: &self.shared.learned,
             budgets: self.money.status(&self.config, around.now),
+            alerts: self.alerts.status(),
         })
     }
 

@@ -6,7 +6,8 @@
 //! **Data plane** (one thread per worker, waits for nothing but the peers): [`config`], [`proxy`],
 //! [`upstream`], [`llm`], [`meter`], [`learned`], [`recorder`].
 //! **Control plane** (one driver, pure decisions): [`controller`], [`driver`], [`weights`], [`store`].
-//! **Side doors:** [`admin`], [`backtest`], [`chart`], [`cli`], [`demo`], [`simulate`], [`telemetry`]. [`app`] wires all of it.
+//! **Side doors:** [`admin`], [`alert`], [`backtest`], [`chart`], [`cli`], [`demo`], [`simulate`], [`telemetry`].
+//! [`app`] wires all of it.
 
 pub mod arm;
 pub mod clock;
@@ -29,6 +30,7 @@ pub mod store;
 pub mod weights;
 
 pub mod admin;
+pub mod alert;
 pub mod app;
 pub mod backtest;
 pub mod chart;

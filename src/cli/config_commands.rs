@@ -103,7 +103,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     shown
 }
 
-fn control_runtime() -> Result<Runtime, Failure> {
+pub(super) fn control_runtime() -> Result<Runtime, Failure> {
     Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")

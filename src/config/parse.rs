@@ -12,6 +12,7 @@ use super::Config;
 use super::raw::{Reader, Section};
 use crate::controller::policy::Policy;
 
+mod alerts;
 mod arms;
 mod budget;
 mod checks;
@@ -101,7 +102,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         store: daemon::store(reader, &root),
         arms: arms::arms(reader, &root),
         rollouts,
-        alerts: daemon::alerts(reader, &root),
+        alerts: alerts::alerts(reader, &root),
         budgets,
     };
     checks::check(reader, &config, &checks::Places::of(&root, places));

@@ -3,6 +3,7 @@
 //! Pure. Nothing here can raise the weight.
 #![deny(clippy::disallowed_methods)]
 
+use crate::alert::kind::AlertKind;
 use crate::arm::Weight;
 use crate::clock::{UnixMillis, for_people};
 use crate::controller::effect::DecisionKind;
@@ -31,7 +32,7 @@ impl Turn<'_> {
             return;
         }
         self.alert(
-            "evidence",
+            AlertKind::Evidence,
             "a ledger held no number; evidence starts afresh and nothing goes up until `cutover resume`"
                 .to_owned(),
         );
@@ -112,7 +113,7 @@ impl Turn<'_> {
                 OnHarm::Hold => {
                     parts.push("waits for `cutover resume`".to_owned());
                     why.reason = parts.join(" · ");
-                    self.alert("trip", why.reason.clone());
+                    self.alert(AlertKind::Trip, why.reason.clone());
                     self.blow_fuse(None, why);
                 }
             }
@@ -121,7 +122,7 @@ impl Turn<'_> {
         let until = now.plus_millis(fuse.cooldown_ms);
         parts.push(format!("retry {}", until.time_of_day()));
         why.reason = parts.join(" · ");
-        self.alert("trip", why.reason.clone());
+        self.alert(AlertKind::Trip, why.reason.clone());
         self.blow_fuse(Some(until), why);
     }
 
@@ -152,7 +153,7 @@ impl Turn<'_> {
     fn hold_for_harm(&mut self, mut why: Why, mut parts: Vec<String>) {
         parts.push("on-harm = \"hold\": waits for an operator".to_owned());
         why.reason = parts.join(" · ");
-        self.alert("harm", why.reason.clone());
+        self.alert(AlertKind::Harm, why.reason.clone());
         self.decide(DecisionKind::Hold, why, |state| {
             state.wait = Some(Wait::Harm);
         });
@@ -172,7 +173,7 @@ impl Turn<'_> {
             until.time_of_day()
         ));
         why.reason = parts.join(" · ");
-        self.alert("roll-back", why.reason.clone());
+        self.alert(AlertKind::RollBack, why.reason.clone());
         let (policy, now) = (self.policy, self.now);
         self.decide(DecisionKind::RollBack, why, |state| {
             state.attempt += 1;
@@ -205,7 +206,7 @@ impl Turn<'_> {
             ),
         });
         why.reason = parts.join(" · ");
-        self.alert("roll-back", why.reason.clone());
+        self.alert(AlertKind::RollBack, why.reason.clone());
         let now = self.now;
         self.decide(DecisionKind::RollBack, why, |state| {
             state.set_phase(Phase::RolledBack { until }, now);
@@ -262,7 +263,10 @@ impl Turn<'_> {
             return;
         }
         let reason = format!("account: {why} · waits for a new key or `cutover resume`");
-        self.alert("credentials", format!("the canary refuses its key: {why}"));
+        self.alert(
+            AlertKind::Credentials,
+            format!("the canary refuses its key: {why}"),
+        );
         self.blow_fuse(None, Why::controller(reason));
     }
 

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::kind::AlertKind;
 use crate::arm::Weight;
 use crate::controller::phase::Phase;
 use crate::controller::plan::{
@@ -113,7 +114,7 @@ impl Turn<'_> {
         let traffic = self.state.traffic(input.requests_per_s);
         let slow = judge(self.policy, &self.state, &traffic);
         if let Some(slow) = &slow {
-            self.alert("low-traffic", self.sentence(slow));
+            self.alert(AlertKind::LowTraffic, self.sentence(slow));
         }
         self.state.announced = Announced {
             entry: Some(entry),

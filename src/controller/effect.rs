@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::kind::AlertKind;
 use crate::arm::Weight;
 use crate::clock::UnixMillis;
 use crate::controller::policy::GuardKind;
@@ -216,9 +217,8 @@ pub enum Effect {
     PermitProbe,
     /// Tell people.
     Alert {
-        /// Which transition it is about: `trip`, `roll-back`, `complete`, `credentials`, `clock`, `evidence`,
-        /// `low-traffic`, `headroom`.
-        kind: &'static str,
+        /// Which transition it is about. Where a decision is behind it, the decision follows at once.
+        kind: AlertKind,
         /// One sentence.
         text: String,
     },

@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use crate::alert::kind::AlertKind;
 use crate::arm::Weight;
 use crate::controller::effect::DecisionKind;
 use crate::controller::phase::Wait;
@@ -137,7 +138,7 @@ impl Turn<'_> {
             Some(_) if waits => {}
             Some(tight) => {
                 let reason = tight.to_string();
-                self.alert("headroom", reason.clone());
+                self.alert(AlertKind::Headroom, reason.clone());
                 self.decide(DecisionKind::Hold, Why::controller(reason), |state| {
                     state.wait = Some(Wait::Headroom);
                     state.stuck_minutes = 0;

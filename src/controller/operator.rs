@@ -4,6 +4,7 @@
 //! once. `hold` stops increases only; a command that names a weight still acts under it.
 #![deny(clippy::disallowed_methods)]
 
+use crate::alert::kind::AlertKind;
 use crate::arm::Weight;
 use crate::controller::effect::{By, DecisionKind};
 use crate::controller::phase::{Landing, Phase, Raise, Wait};
@@ -53,7 +54,10 @@ impl Turn<'_> {
             return;
         }
         let now = self.now;
-        self.alert("roll-back", format!("by an operator: {}", why.reason));
+        self.alert(
+            AlertKind::RollBack,
+            format!("by an operator: {}", why.reason),
+        );
         self.decide(DecisionKind::RollBack, why, |state| {
             state.set_phase(Phase::RolledBack { until: None }, now);
         });

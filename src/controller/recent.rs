@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::kind::AlertKind;
 use crate::arm::Arm;
 use crate::controller::effect::DecisionKind;
 use crate::controller::evidence::Cell;
@@ -71,6 +72,11 @@ impl Recent {
         n >= REQUESTS_MIN && k < limit / 2.0 * n
     }
 
+    /// True from the word that legacy fails to the word that it is well again.
+    pub(super) const fn is_legacy_failing(self) -> bool {
+        self.legacy_failing
+    }
+
     /// True if legacy is above `limit` by more than chance would put it there.
     pub(super) fn legacy_exceeds(&self, limit: f64) -> bool {
         let [k, n, ..] = self.errors_and_requests;
@@ -106,7 +112,7 @@ impl Turn<'_> {
                     words::percent(recent.rate(Arm::Canary)),
                     words::percent(recent.rate(Arm::Legacy))
                 );
-                self.alert("common-cause", reason.clone());
+                self.alert(AlertKind::CommonCause, reason.clone());
                 self.decide(DecisionKind::Hold, Why::controller(reason), |state| {
                     state.wait = Some(Wait::CommonCause);
                 });
@@ -129,11 +135,14 @@ impl Turn<'_> {
                     "legacy fails {} of its latest requests; the weight does not change",
                     words::percent(recent.rate(Arm::Legacy))
                 );
-                self.alert("legacy-failing", text);
+                self.alert(AlertKind::LegacyFailing, text);
             }
         } else if recent.is_well(Arm::Legacy, limit) {
             recent.legacy_failing = false;
-            self.alert("legacy-recovered", "legacy answers again".to_owned());
+            self.alert(
+                AlertKind::LegacyRecovered,
+                "legacy answers again".to_owned(),
+            );
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::kind::AlertKind;
 use crate::arm::Weight;
 use crate::clock::{UnixMillis, for_people};
 use crate::controller::effect::DecisionKind;
@@ -220,7 +221,7 @@ impl Turn<'_> {
             log_needed: Some(-ALPHA.ln()),
             ..Why::controller(parts.join(" · "))
         };
-        self.alert("retreat", why.reason.clone());
+        self.alert(AlertKind::Retreat, why.reason.clone());
         self.decide(DecisionKind::Retreat, why, |state| {
             let retreat = Retreat {
                 weight,

@@ -4,6 +4,7 @@
 //! hold of the controller's own makes one when it begins and one when it ends.
 #![deny(clippy::disallowed_methods)]
 
+use crate::alert::kind::AlertKind;
 use crate::arm::Weight;
 use crate::clock::for_people;
 use crate::controller::effect::{DecisionKind, Effect};
@@ -14,6 +15,9 @@ use crate::controller::step::{Input, Turn, Why};
 use crate::controller::sums::Harm;
 use crate::controller::words;
 
+/// What is still needed of what seems over.
+const AFTERWARDS: &str = "keep legacy's credentials and this daemon for 30 days: until then \
+    `cutover rollback` gives everything back to legacy within a second";
 const PROBE_EVERY_MS: i64 = 10_000;
 const PROBES_NEEDED: u32 = 5;
 /// Minutes without convergence before the rollout is said to be held.
@@ -188,14 +192,17 @@ impl Turn<'_> {
         }
         why.reason
             .push_str(" · waits for approval: `cutover promote`");
-        self.alert("approval", why.reason.clone());
+        self.alert(AlertKind::Approval, why.reason.clone());
         self.decide(DecisionKind::Hold, why, |state| {
             state.wait = Some(Wait::Approval);
         });
     }
 
     pub(super) fn complete(&mut self, why: Why) {
-        self.alert("complete", why.reason.clone());
+        self.alert(
+            AlertKind::Complete,
+            format!("{} · {AFTERWARDS}", why.reason),
+        );
         let now = self.now;
         self.decide(DecisionKind::Complete, why, |state| {
             state.set_phase(Phase::Complete, now);

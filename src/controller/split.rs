@@ -13,6 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::kind::AlertKind;
 use crate::arm::Weight;
 use crate::controller::effect::DecisionKind;
 use crate::controller::exact;
@@ -161,7 +162,7 @@ impl Turn<'_> {
             return;
         };
         let reason = alarm.to_string();
-        self.alert("split", reason.clone());
+        self.alert(AlertKind::Split, reason.clone());
         self.decide(DecisionKind::Hold, Why::controller(reason), |state| {
             state.wait = Some(Wait::Split);
         });

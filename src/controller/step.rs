@@ -10,6 +10,7 @@
 //! a store that can record it. Everything else waits, and [`mod@super::view`] says for what.
 #![deny(clippy::disallowed_methods)]
 
+use crate::alert::kind::AlertKind;
 use crate::arm::{PerArm, Weight};
 use crate::clock::{UnixMillis, for_people};
 use crate::controller::effect::{By, Decision, DecisionEvidence, DecisionKind, Effect};
@@ -237,7 +238,7 @@ impl<'a> Turn<'a> {
         });
     }
 
-    pub(super) fn alert(&mut self, kind: &'static str, text: String) {
+    pub(super) fn alert(&mut self, kind: AlertKind, text: String) {
         self.effects.push(Effect::Alert { kind, text });
     }
 
@@ -248,7 +249,7 @@ impl<'a> Turn<'a> {
         let back_ms = self.state.seen_at.millis_since(self.now);
         if back_ms > CLOCK_SLACK_MS {
             self.alert(
-                "clock",
+                AlertKind::Clock,
                 format!(
                     "the clock went back by {}; the dwell starts again",
                     for_people(back_ms)

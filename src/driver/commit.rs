@@ -1,6 +1,7 @@
 //! Effects on their way out and back: decisions recorded, proposals confirmed, lines logged; and how the
 //! store that records them is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinError;
@@ -9,10 +10,13 @@ use super::Driver;
 use super::operate::{self, Operated, Refusal, Reply};
 use super::restore::Stored;
 use super::rollout::Rollout;
+use super::tell::{Said, kind_of};
+use crate::alert::Alert;
+use crate::alert::kind::AlertKind;
 use crate::clock::UnixMillis;
-use crate::controller::effect::{Decision, Effect};
+use crate::controller::effect::{Decision, DecisionKind, Effect};
 use crate::controller::step::Event;
-use crate::store::{Committed, StoreError};
+use crate::store::{Committed, RolloutKey, StoreError};
 use crate::telemetry;
 
 /// The decision's line and the operator's answer wait this long for the decision's number.
@@ -21,8 +25,10 @@ const NUMBER_WITHIN: Duration = Duration::from_secs(2);
 /// A commit that came back from the store.
 #[derive(Debug)]
 pub(super) struct Done {
-    rollout_id: String,
+    rollout: RolloutKey,
     decision: Decision,
+    /// What people have heard of it.
+    said: Said,
     /// The raise that waits for it.
     proposal: Option<u64>,
     /// `None`: the store has not answered in time; it keeps trying.
@@ -34,9 +40,14 @@ impl Driver {
     /// Performs what a look led to. `reply` goes with the first decision; without one, the command
     /// changed nothing.
     pub(super) fn perform(&mut self, place: usize, effects: Vec<Effect>, mut reply: Option<Reply>) {
+        // An alert that waits for the decision behind it, which comes next.
+        let mut said = Said::Nothing;
         for effect in effects {
             match effect {
-                Effect::Decide(decision) => self.record(place, decision, reply.take()),
+                Effect::Decide(decision) => {
+                    let said = std::mem::replace(&mut said, Said::Nothing);
+                    self.record(place, decision, said, reply.take());
+                }
                 Effect::Propose {
                     proposal,
                     decision,
@@ -45,12 +56,19 @@ impl Driver {
                     self.propose(place, proposal, decision, *state_after, reply.take());
                 }
                 Effect::Alert { kind, text } => {
-                    let rollout = self.rollouts.get(place).map_or("", |known| &known.key.name);
-                    tracing::warn!(alert = kind, rollout, text, "alert");
+                    self.log_alert(place, kind, &text);
+                    if kind.has_decision() {
+                        said = Said::Alert(kind, text);
+                    } else {
+                        self.tell(place, kind, text);
+                    }
                 }
                 // The rollout handed the permit out when it looked.
                 Effect::PermitProbe => {}
             }
+        }
+        if let Said::Alert(kind, text) = said {
+            self.tell(place, kind, text);
         }
         if let (Some(reply), Some(rollout)) = (reply, self.rollouts.get(place)) {
             operate::accept(reply, unchanged(rollout));
@@ -69,20 +87,34 @@ impl Driver {
         }
         self.store_was_healthy = health.healthy;
         if health.healthy {
-            tracing::info!(alert = "store-recovered", "the store works again");
+            let kind = AlertKind::StoreRecovered;
+            tracing::info!(alert = kind.as_str(), "the store works again");
+            let alert = Alert::new(kind, "decisions and samples are recorded again".to_owned());
+            self.alerts.hand(alert.ends(vec![AlertKind::StoreFailing]));
         } else {
+            let kind = AlertKind::StoreFailing;
             let error = health.error.unwrap_or_default();
             tracing::error!(
-                alert = "store-failing",
+                alert = kind.as_str(),
                 error,
                 "the store is failing; traffic flows, weights do not rise"
             );
+            let text = format!("traffic flows, weights do not rise · {error}");
+            self.alerts.hand(Alert::new(kind, text));
         }
     }
 
     /// What holds already is recorded as soon as the store can.
-    fn record(&mut self, place: usize, decision: Decision, reply: Option<Reply>) {
+    fn record(&mut self, place: usize, decision: Decision, mut said: Said, reply: Option<Reply>) {
         let now = UnixMillis::now();
+        if decision.kind == DecisionKind::Stop
+            && let Some(rollout) = self.rollouts.get(place)
+        {
+            // The rollout is gone when its number is known.
+            let name = Arc::clone(&rollout.key.name);
+            self.tell_decision(&name, &decision, said, None);
+            said = Said::All;
+        }
         let Some(rollout) = self.rollouts.get_mut(place) else {
             return;
         };
@@ -92,15 +124,16 @@ impl Driver {
             .submit(row, Some(rollout.decision_row(&decision)));
         rollout.version += 1;
         rollout.is_dirty = false;
-        let rollout_id = rollout.key.id.to_string();
+        let rollout = rollout.key.clone();
         self.commits.spawn(async move {
             let result = tokio::time::timeout(NUMBER_WITHIN, receipt).await;
             let result = result
                 .ok()
                 .map(|stored| stored.unwrap_or(Err(StoreError::Closed)));
             Done {
-                rollout_id,
+                rollout,
                 decision,
+                said,
                 proposal: None,
                 result,
                 reply,
@@ -127,13 +160,14 @@ impl Driver {
         };
         let row = rollout.row(&after, now);
         let decision_row = rollout.decision_row(&decision);
-        let rollout_id = rollout.key.id.to_string();
+        let rollout = rollout.key.clone();
         let store = self.store.clone();
         self.commits.spawn(async move {
             let result = Some(store.commit(row, Some(decision_row)).await);
             Done {
-                rollout_id,
+                rollout,
                 decision,
+                said: Said::Nothing,
                 proposal: Some(proposal),
                 result,
                 reply,
@@ -147,17 +181,23 @@ impl Driver {
             Ok(done) => done,
             Err(error) => return tracing::error!(%error, "a commit was lost"),
         };
-        let Some(place) = self.place_of(&done.rollout_id) else {
-            return;
+        let name = Arc::clone(&done.rollout.name);
+        let Some(place) = self.place_of(&done.rollout.id) else {
+            // Another rollout has its place by now, or none.
+            let id = decision_id(done.result.as_ref());
+            log_decision(&name, &done.decision, &done.said, id);
+            return self.tell_decision(&name, &done.decision, done.said, id);
         };
         let Some(rollout) = self.rollouts.get_mut(place) else {
             return;
         };
         match (done.proposal, &done.result) {
             (Some(proposal), Some(Ok(committed))) => {
+                let id = committed.decision_id;
                 rollout.version = committed.version;
-                log_decision(rollout, &done.decision, committed.decision_id);
+                log_decision(&name, &done.decision, &done.said, id);
                 self.look_at(place, Some(Event::Committed { proposal }), None);
+                self.tell_decision(&name, &done.decision, Said::Nothing, id);
                 self.tell_operator(place, done);
             }
             (Some(proposal), Some(Err(error))) => {
@@ -175,18 +215,17 @@ impl Driver {
             (None, Some(Err(StoreError::Conflict { stored, .. }))) => {
                 // A raise before it was not stored after all: build on what is there.
                 rollout.version = *stored;
-                self.record(place, done.decision, done.reply);
+                self.record(place, done.decision, done.said, done.reply);
             }
             (_, result) => {
-                let id = match result {
-                    Some(Ok(committed)) => committed.decision_id,
-                    Some(Err(error)) => {
-                        tracing::error!(%error, "a decision was not recorded");
-                        None
-                    }
-                    None => None,
-                };
-                log_decision(rollout, &done.decision, id);
+                if let Some(Err(error)) = result {
+                    tracing::error!(%error, "a decision was not recorded");
+                }
+                let id = decision_id(result.as_ref());
+                log_decision(&name, &done.decision, &done.said, id);
+                let mut done = done;
+                let said = std::mem::replace(&mut done.said, Said::All);
+                self.tell_decision(&name, &done.decision, said, id);
                 self.tell_operator(place, done);
             }
         }
@@ -224,16 +263,27 @@ fn unchanged(rollout: &Rollout) -> Operated {
     }
 }
 
+/// The number that the store gave a decision.
+fn decision_id(result: Option<&Result<Committed, StoreError>>) -> Option<i64> {
+    result?.as_ref().ok()?.decision_id
+}
+
 /// The promotion log: one line per transition, in the shape that people read and scripts parse. The text
-/// log takes the line alone, the JSON log the line with its fields; see [`telemetry`].
-fn log_decision(rollout: &Rollout, decision: &Decision, id: Option<i64>) {
-    let line = decision.log_line(&rollout.key.name, id);
+/// log takes the line alone, the JSON log the line with its fields; see [`telemetry`]. It is its own alert
+/// where none was logged before it.
+fn log_decision(rollout: &str, decision: &Decision, said: &Said, id: Option<i64>) {
+    let line = decision.log_line(rollout, id);
+    let alert = match said {
+        Said::Nothing | Said::All => kind_of(decision.kind).map(AlertKind::as_str),
+        Said::Alert(..) => None,
+    };
     tracing::info!(target: telemetry::DECISION_LINE, "{line}");
     tracing::info!(
         target: telemetry::DECISION_FIELDS,
         decision = id,
         kind = decision.kind.as_str(),
-        rollout = &*rollout.key.name,
+        alert,
+        rollout,
         weight_from = decision.weight_from.fraction(),
         weight_to = decision.weight_to.fraction(),
         stage = decision.stage + 1,

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::alert::Alert;
+use crate::alert::kind::AlertKind;
 use crate::arm::Arm;
 use crate::clock::UnixMillis;
 use crate::config::{BudgetConfig, Config};
@@ -22,6 +24,8 @@ use day::Day;
 
 /// So many models without a price are named in the log, then there is silence.
 const WARNED_MOST: usize = 64;
+/// Of a model's name, receivers are shown so many characters.
+const MODEL_SHOWN: usize = 100;
 /// Attempts may end on the days after they began; a clock that jumps makes days as well.
 const DAYS_MOST: usize = 3;
 
@@ -33,6 +37,8 @@ pub(super) struct Money {
     warned: BTreeSet<(Arm, Box<str>)>,
     /// What was told of budgets and is not recorded yet.
     told: Vec<BudgetTold>,
+    /// What receivers are to be told.
+    alerts: Vec<Alert>,
 }
 
 impl Money {
@@ -62,8 +68,13 @@ impl Money {
         std::mem::take(&mut self.told)
     }
 
+    /// What receivers are to be told, since the last call.
+    pub(super) fn take_alerts(&mut self) -> Vec<Alert> {
+        std::mem::take(&mut self.alerts)
+    }
+
     fn tell(&mut self, reached: &[Reached]) {
-        reached.iter().for_each(Reached::tell);
+        self.alerts.extend(reached.iter().map(Reached::tell));
         self.told.extend(reached.iter().map(Reached::told));
     }
 
@@ -72,7 +83,8 @@ impl Money {
     pub(super) fn book(&mut self, config: &Config, sample: &Sample) -> (Option<f64>, Option<Bill>) {
         let cost_usd = cost_of(config, sample);
         if self.should_warn(config, sample) {
-            warn_unpriced(sample.arm, model_of(config, sample));
+            let alert = warn_unpriced(sample.arm, model_of(config, sample));
+            self.alerts.push(alert);
         }
         let (bill, reached) = self.spend(config, sample, cost_usd);
         self.tell(&reached);
@@ -179,13 +191,18 @@ fn model_of<'a>(config: &'a Config, sample: &'a Sample) -> &'a str {
     models.get(asked).map_or(asked, String::as_str)
 }
 
-fn warn_unpriced(arm: Arm, model: &str) {
+fn warn_unpriced(arm: Arm, model: &str) -> Alert {
+    let kind = AlertKind::Unpriced;
     tracing::warn!(
-        alert = "unpriced",
+        alert = kind.as_str(),
         %arm,
         model,
         "this model has no price: what it costs is unknown and in no budget; add it to the prices of this arm"
     );
+    let text = format!("what it costs is unknown and in no budget; add it to arms.{arm}.prices");
+    // Names come from clients: a long one must not fill a receiver's screen.
+    let model: String = model.chars().take(MODEL_SHOWN).collect();
+    Alert::new(kind, text).about(format!("{arm} {model}"))
 }
 
 #[cfg(test)]

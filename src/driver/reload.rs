@@ -13,7 +13,10 @@ use super::money::Money;
 use super::restore::{Accounts, Stored, next_id};
 use super::rollout::Rollout;
 use super::shared::Shared;
+use super::tell::tell_begun;
 use super::{Driver, Inputs};
+use crate::alert::kind::AlertKind;
+use crate::alert::{Alert, Alerts};
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::config::change::{Changes, Fate, compare, keep_running_values};
@@ -37,6 +40,7 @@ impl Driver {
         config_path: Option<PathBuf>,
         store: Store,
         inputs: Inputs,
+        alerts: Alerts,
     ) -> Result<Self, String> {
         let now = UnixMillis::now();
         let targets = targets_of(&config)?;
@@ -72,6 +76,7 @@ impl Driver {
             inputs,
             commits: JoinSet::new(),
             waiting: VecDeque::new(),
+            alerts,
             started_at: Instant::now(),
         };
         let rows = driver
@@ -91,12 +96,13 @@ impl Driver {
             .await
             .map_err(|error| error.to_string())?;
         driver.money = Money::restore(&config, &costs, &told, now);
-        driver.store.record_told(driver.money.take_told());
+        driver.tell_money();
         for rollout in &config.rollouts {
             driver.begin_or_restore(rollout, &rows, now).await?;
         }
         driver.restore_learned(now).await?;
         driver.publish_plane();
+        tell_begun(&driver.alerts);
         Ok(driver)
     }
 
@@ -123,12 +129,16 @@ impl Driver {
         let found = row.and_then(|row| match Stored::from_json(&row.state) {
             Ok(stored) => Some((row, stored)),
             Err(error) => {
+                let kind = AlertKind::StateUnreadable;
                 tracing::error!(
-                    alert = "state-unreadable",
+                    alert = kind.as_str(),
                     rollout = rollout.name,
                     error,
                     "the stored state cannot be read; the rollout begins anew at 0%"
                 );
+                let text = format!("the rollout begins anew at 0% · {error}");
+                self.alerts
+                    .hand(Alert::new(kind, text).of_rollout(&rollout.name));
                 None
             }
         });
@@ -216,6 +226,8 @@ impl Driver {
             policy: to.policy.clone(),
             state: step.state,
             constant_keys: before.constant_keys.clone(),
+            open: before.open.clone(),
+            held_since: before.held_since,
         };
         rollout.is_dirty = true;
         rollout.publish(now);
@@ -256,11 +268,18 @@ impl Driver {
         self.shared.renew(&self.config, &config);
         self.store.keep_learned_of(self.shared.learned.canary());
         self.money.reconfigure(&self.config, &config, now);
-        self.store.record_told(self.money.take_told());
+        self.tell_money();
+        self.alerts.configure(&config.alerts);
         self.config = Arc::new(config);
         self.targets = targets;
         self.config_loaded_at = now;
-        self.config_error = None;
+        if self.config_error.take().is_some() {
+            let kind = AlertKind::ConfigAccepted;
+            tracing::info!(alert = kind.as_str(), "the configuration is right again");
+            let alert = Alert::new(kind, "the file is in force as it stands".to_owned());
+            self.alerts
+                .hand(alert.ends(vec![AlertKind::ConfigRejected]));
+        }
         self.config_epoch += 1;
         self.rearrange(&changes, now);
         self.publish_plane();
@@ -326,10 +345,16 @@ impl Driver {
     }
 
     fn reject(&mut self, message: String) {
+        let kind = AlertKind::ConfigRejected;
         tracing::error!(
-            alert = "config-rejected",
+            alert = kind.as_str(),
             "the configuration was rejected, the one before stays in force\n{message}"
         );
+        // Who mends a file may need some tries; receivers hear of the first and of the end.
+        if self.config_error.is_none() {
+            let text = format!("the one before stays in force\n{message}");
+            self.alerts.hand(Alert::new(kind, text));
+        }
         self.config_error = Some(message);
     }
 }

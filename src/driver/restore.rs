@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::kind::OpenAlerts;
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::config::values::BaseUrl;
@@ -29,6 +30,12 @@ pub(super) struct Stored {
     /// Sticky keys that turned out to be none. Forgotten, they would swing the traffic at each restart.
     #[serde(default)]
     pub(super) constant_keys: Vec<u64>,
+    /// What people were told of it and has not ended: told again after a restart, it would be noise.
+    #[serde(default)]
+    pub(super) open: OpenAlerts,
+    /// Since when it has been held without a break.
+    #[serde(default)]
+    pub(super) held_since: Option<UnixMillis>,
 }
 
 impl Stored {
@@ -46,6 +53,8 @@ impl Stored {
             policy: rollout.policy.clone(),
             state: State::new(&rollout.policy, id.to_owned(), now),
             constant_keys: Vec::new(),
+            open: OpenAlerts::default(),
+            held_since: None,
         }
     }
 

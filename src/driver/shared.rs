@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use crate::alert::Alert;
+use crate::alert::kind::AlertKind;
 use crate::arm::{Arm, PerArm};
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::config::Config;
@@ -66,23 +68,31 @@ impl Shared {
         PerArm::from_fn(|arm| self.headroom.get(arm).rooms(monotonic_ms()))
     }
 
-    /// One line when an arm cannot be reached any more, one when it can again.
-    pub(super) fn tell(&mut self) {
+    /// One line when an arm cannot be reached any more, one when it can again; and what receivers are told.
+    pub(super) fn tell(&mut self) -> Vec<Alert> {
         let phases = self.phases();
+        let mut alerts = Vec::new();
         for arm in Arm::BOTH {
             let was_closed = *self.told.get(arm) == Phase::Closed;
             let is_closed = *phases.get(arm) == Phase::Closed;
             if was_closed && !is_closed {
+                let kind = AlertKind::ArmUnreachable;
                 tracing::error!(
-                    alert = "arm-unreachable",
+                    alert = kind.as_str(),
                     %arm,
                     "connections to this arm fail; it is dialled only for single probes until one succeeds"
                 );
+                let text = "it is dialled only for single probes until one succeeds";
+                alerts.push(Alert::new(kind, text.to_owned()).about(arm.to_string()));
             } else if is_closed && !was_closed {
-                tracing::info!(alert = "arm-reachable", %arm, "this arm can be reached again");
+                let kind = AlertKind::ArmReachable;
+                tracing::info!(alert = kind.as_str(), %arm, "this arm can be reached again");
+                let alert = Alert::new(kind, String::new()).about(arm.to_string());
+                alerts.push(alert.ends(vec![AlertKind::ArmUnreachable]));
             }
         }
         self.told = phases;
+        alerts
     }
 
     /// Clears away what was learned too long ago, now and then.

@@ -11,6 +11,7 @@ use super::live::{Live, Percentiles, Speeds, WINDOW_S};
 use super::money::BudgetStatus;
 use super::rollout::{Rollout, Surroundings};
 use super::traffic::keys::name_of;
+use crate::alert::WebhookStatus;
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::controller::verdict::GuardView;
@@ -37,6 +38,8 @@ pub struct Status {
     pub rollouts: Vec<RolloutStatus>,
     /// What is spent of each budget today.
     pub budgets: Vec<BudgetStatus>,
+    /// How each receiver of alerts fares.
+    pub alerts: Vec<WebhookStatus>,
 }
 
 /// The store's health.
@@ -232,6 +235,7 @@ pub(super) struct Parts<'a> {
     pub(super) config_error: Option<&'a str>,
     pub(super) learned: &'a LearnedIds,
     pub(super) budgets: Vec<BudgetStatus>,
+    pub(super) alerts: Vec<WebhookStatus>,
 }
 
 /// Builds the answer.
@@ -261,6 +265,7 @@ pub(super) fn of(parts: Parts<'_>) -> Status {
             .map(|rollout| rollout_of(rollout, parts.around))
             .collect(),
         budgets: parts.budgets,
+        alerts: parts.alerts,
     }
 }
 

@@ -4,6 +4,7 @@
 //! for readiness: a daemon counts as started when it says so in its log and `/readyz` agrees.
 
 mod admin_cli;
+mod alerts;
 mod backtest;
 mod complete;
 mod decision_log;

@@ -55,6 +55,9 @@ fn pure_files_name_no_runtime_no_network_and_no_database() {
             || path.starts_with("src/driver/traffic")
             || path.starts_with("src/llm")
             || [
+                "src/alert/kind.rs",
+                "src/alert/outbox.rs",
+                "src/alert/shape.rs",
                 "src/outcome.rs",
                 "src/sketch.rs",
                 "src/sketch/bytes.rs",

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::super::values::Glob;
 use super::super::{
-    ArmConfig, BudgetConfig, Config, Credential, RequestRows, RolloutConfig, Sticky, Timeouts,
+    AlertsConfig, ArmConfig, BudgetConfig, Config, Credential, RequestRows, RolloutConfig, Sticky,
+    Timeouts,
 };
 use crate::arm::Arm;
 use crate::controller::policy::{GuardSpec, OnHarm, Stage};
@@ -79,18 +80,28 @@ fn facts(config: &Config) -> Facts {
     for rollout in &config.rollouts {
         rollout_facts(&mut facts, rollout);
     }
-    for (index, webhook) in config.alerts.webhooks.iter().enumerate() {
-        let path = format!("alerts.webhooks[{index}]");
-        facts.put_secret(format!("{path}.url"), webhook.url.expose());
-        facts.put(
-            format!("{path}.format"),
-            format!("{:?}", webhook.format).to_lowercase(),
-        );
-    }
+    alert_facts(&mut facts, &config.alerts);
     for budget in &config.budgets {
         budget_facts(&mut facts, budget);
     }
     facts
+}
+
+fn alert_facts(facts: &mut Facts, alerts: &AlertsConfig) {
+    let held_after = alerts.held_after.map_or("off".to_owned(), time);
+    facts.put("alerts.held-after", held_after);
+    for (index, webhook) in alerts.webhooks.iter().enumerate() {
+        let path = format!("alerts.webhooks[{index}]");
+        facts.put_secret(format!("{path}.url"), webhook.url.expose());
+        facts.put(format!("{path}.format"), webhook.format.as_str());
+        if let Some(key) = &webhook.key {
+            facts.put_secret(format!("{path}.key"), key.expose());
+        }
+        if !webhook.events.is_empty() {
+            let kinds: Vec<&str> = webhook.events.iter().map(|kind| kind.as_str()).collect();
+            facts.put(format!("{path}.events"), kinds.join(", "));
+        }
+    }
 }
 
 fn budget_facts(facts: &mut Facts, budget: &BudgetConfig) {

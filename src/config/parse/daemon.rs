@@ -1,4 +1,4 @@
-//! The tables of the daemon itself: `[proxy]`, `[admin]`, `[store]`, `[alerts]`.
+//! The tables of the daemon itself: `[proxy]`, `[admin]`, `[store]`.
 //!
 //! Reads values and fills in defaults; rules that span tables are in `checks`.
 
@@ -7,13 +7,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use http::{HeaderName, Uri};
+use http::HeaderName;
 
 use super::super::raw::{Field, Reader, Section, Wrong};
-use super::super::values::Secret;
-use super::super::{
-    AdminConfig, AlertsConfig, ProxyConfig, RequestRows, StoreConfig, Webhook, WebhookFormat,
-};
+use super::super::{AdminConfig, ProxyConfig, RequestRows, StoreConfig};
 use super::{defaults, leaf, secret, tls};
 
 /// A key that DESIGN promises and that nothing behind it exists for yet.
@@ -172,71 +169,4 @@ fn store_path(field: &Field<'_>) -> Result<PathBuf, Wrong> {
         return Err(Wrong::new("the store must be a plain file", remedy));
     }
     Ok(PathBuf::from(path))
-}
-
-pub(super) fn alerts(reader: &mut Reader<'_>, root: &Section<'_>) -> AlertsConfig {
-    let section = reader.section(root, "alerts", "alerts");
-    let Some(field) = section.get("webhooks") else {
-        return AlertsConfig::default();
-    };
-    let webhooks = reader.take(&field, |field| {
-        field
-            .value
-            .as_array()
-            .map(|_| ())
-            .ok_or_else(|| field.expected("a list of tables with url and format"))
-    });
-    let elements = webhooks.and_then(|()| field.elements()).unwrap_or_default();
-    let webhooks: Vec<_> = elements
-        .iter()
-        .filter_map(|element| webhook(reader, element))
-        .collect();
-    if !webhooks.is_empty() {
-        reader.warn(
-            &field.place,
-            "this version calls no webhooks: alerts are lines of the log with an alert field",
-            "watch the log for them",
-        );
-    }
-    AlertsConfig { webhooks }
-}
-
-fn webhook(reader: &mut Reader<'_>, element: &Field<'_>) -> Option<Webhook> {
-    let section = reader.open(element, "alerts.webhooks");
-    let words = [
-        ("slack", WebhookFormat::Slack),
-        ("pagerduty", WebhookFormat::PagerDuty),
-        ("json", WebhookFormat::Json),
-    ];
-    let format = reader
-        .read(&section, "format", |field| leaf::word(field, &words))
-        .unwrap_or(WebhookFormat::Json);
-    let Some(field) = section.get("url") else {
-        let wrong = Wrong::new("a webhook needs its url", "add url = \"env:NAME\"");
-        // Said only of a table: anything else has its fault already.
-        if element.value.is_table() {
-            reader.fault(&section.place, wrong);
-        }
-        return None;
-    };
-    let url = match secret::look_up(reader, &field) {
-        Ok(Some(url)) => url,
-        Ok(None) => Secret::new(field.value.as_str().unwrap_or_default().trim()),
-        Err(wrong) => {
-            reader.fault(&field.place, wrong);
-            return None;
-        }
-    };
-    let is_http = url.expose().parse::<Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
-    });
-    if !is_http {
-        let wrong = Wrong::new(
-            "this is no address that starts with https:// or http://",
-            "write \"env:NAME\" with the whole address in that variable",
-        );
-        reader.fault(&field.place, wrong);
-        return None;
-    }
-    Some(Webhook { url, format })
 }

@@ -97,8 +97,8 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 17] = [
     ("rollout.match", &["models", "paths"]),
     ("rollout.stages", &["weight", "dwell", "approve", "shadow"]),
     ("rollout.trip", &["cooldown", "max-per-day"]),
-    ("alerts", &["webhooks"]),
-    ("alerts.webhooks", &["url", "format"]),
+    ("alerts", &["webhooks", "held-after"]),
+    ("alerts.webhooks", &["url", "format", "key", "events"]),
     ("budget", &["name", "usd-per-day", "arm", "model", "tag"]),
 ];
 

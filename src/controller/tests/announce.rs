@@ -35,7 +35,7 @@ fn a_stage_of_days_is_announced_once_with_a_better_weight() {
     let [Effect::Alert { kind, text }] = effects.as_slice() else {
         panic!("{effects:?}")
     };
-    assert_eq!(*kind, "low-traffic");
+    assert_eq!(kind.as_str(), "low-traffic");
     let parts = [
         "stage 1/7 at 1% takes about ",
         "d for its proof at 10/min; a better first weight is ",

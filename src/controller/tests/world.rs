@@ -285,7 +285,7 @@ impl World {
                     let ok = self.rng.random::<f64>() >= self.canary.error_rate;
                     self.look(Some(Event::Probe { ok }));
                 }
-                Effect::Alert { kind, .. } => self.alerts.push(kind),
+                Effect::Alert { kind, .. } => self.alerts.push(kind.as_str()),
             }
         }
     }

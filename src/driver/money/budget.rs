@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use crate::alert::Alert;
+use crate::alert::kind::{AlertKind, Severity};
 use crate::arm::Arm;
 use crate::config::BudgetConfig;
 use crate::driver::status::rounded;
@@ -132,12 +134,12 @@ impl Reached {
         }
     }
 
-    /// One line of the log.
-    pub(super) fn tell(&self) {
+    /// Writes a line of the log; gives what receivers are told.
+    pub(super) fn tell(&self) -> Alert {
         macro_rules! tell {
             ($tell:ident, $message:literal) => {
                 tracing::$tell!(
-                    alert = "budget",
+                    alert = AlertKind::Budget.as_str(),
                     budget = self.budget,
                     day = date_of(self.day),
                     spent_usd = self.spent_usd,
@@ -152,6 +154,28 @@ impl Reached {
             tell!(error, "this day's budget is spent; traffic goes on");
         } else {
             tell!(warn, "80% of this day's budget is spent");
+        }
+        self.alert()
+    }
+
+    fn alert(&self) -> Alert {
+        let day = date_of(self.day);
+        let mut text = format!(
+            "{:.2} of {} US dollars are spent on {day} ({}); traffic goes on",
+            self.spent_usd, self.usd_per_day, self.covers
+        );
+        if self.unknown > 0 {
+            text.push_str(&format!(" · {} requests of unknown cost", self.unknown));
+        }
+        let kind = AlertKind::Budget;
+        let severity = if self.percent >= 100 {
+            Severity::Critical
+        } else {
+            kind.severity()
+        };
+        Alert {
+            severity,
+            ..Alert::new(kind, text).about(format!("{} {day}", self.budget))
         }
     }
 }
