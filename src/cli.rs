@@ -15,6 +15,7 @@ mod client;
 mod config_commands;
 mod look_back;
 mod plan_command;
+mod report_command;
 mod rollout_commands;
 mod simulate_command;
 mod table;
@@ -71,6 +72,9 @@ enum Command {
     /// Try a rollout in virtual time: how long it takes, how often it errs, what a bad canary costs
     #[command(after_help = simulate_command::EXAMPLES)]
     Simulate(simulate_command::SimulateArgs),
+    /// Tell a migration's story: a page to mail, Markdown or JSON
+    #[command(after_help = report_command::EXAMPLES)]
+    Report(report_command::ReportArgs),
     /// Replay recorded evidence under other rules: what would have been decided when
     #[command(after_help = backtest_command::EXAMPLES)]
     Backtest(backtest_command::BacktestArgs),
@@ -83,8 +87,6 @@ enum Command {
 enum NotBuilt {
     #[command(hide = true)]
     Preflight(Rest),
-    #[command(hide = true)]
-    Report(Rest),
 }
 
 #[derive(Debug, Args)]
@@ -199,6 +201,7 @@ pub fn main() -> ExitCode {
         Command::SetWeight(args) => rollout_commands::set_weight(&args),
         Command::Demo(args) => config_commands::demo(&args),
         Command::Simulate(args) => simulate_command::simulate(&args),
+        Command::Report(args) => report_command::report(&args),
         Command::Backtest(args) => backtest_command::backtest(&args),
         Command::NotBuilt(command) => Err(not_built(&command)),
     };
@@ -217,7 +220,6 @@ pub fn main() -> ExitCode {
 fn not_built(command: &NotBuilt) -> Failure {
     let name = match command {
         NotBuilt::Preflight(_) => "preflight",
-        NotBuilt::Report(_) => "report",
     };
     Failure::Refused(format!("`cutover {name}` is not part of this version yet"))
 }
