@@ -24,6 +24,7 @@ mod look_back;
 mod outlook;
 mod paint;
 mod plan_command;
+mod report_command;
 mod rollout_commands;
 mod shell_command;
 mod simulate_command;
@@ -109,6 +110,9 @@ enum Command {
         cutover man | man -l -\n  \
         cutover man --out /usr/local/share/man/man1")]
     Man(shell_command::ManArgs),
+    /// Tell a migration's story: a page to mail, Markdown or JSON
+    #[command(after_help = report_command::EXAMPLES)]
+    Report(report_command::ReportArgs),
     /// Replay recorded evidence under other rules: what would have been decided when
     #[command(after_help = backtest_command::EXAMPLES)]
     Backtest(backtest_command::BacktestArgs),
@@ -124,8 +128,6 @@ enum Command {
 enum NotBuilt {
     #[command(hide = true)]
     Preflight(Rest),
-    #[command(hide = true)]
-    Report(Rest),
 }
 
 #[derive(Debug, Args)]
@@ -273,6 +275,7 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Man(args) => shell_command::man(&args, Cli::command()),
+        Command::Report(args) => report_command::report(&args),
         Command::Backtest(args) => backtest_command::backtest(&args),
         Command::AlertTest(args) => alert_command::alert_test(&args),
         Command::NotBuilt(command) => Err(not_built(&command)),
@@ -293,7 +296,6 @@ pub fn main() -> ExitCode {
 fn not_built(command: &NotBuilt) -> Failure {
     let name = match command {
         NotBuilt::Preflight(_) => "preflight",
-        NotBuilt::Report(_) => "report",
     };
     Failure::Refused(format!("`cutover {name}` is not part of this version yet"))
 }

@@ -6,8 +6,8 @@
 //! **Data plane** (one thread per worker, waits for nothing but the peers): [`config`], [`proxy`],
 //! [`upstream`], [`llm`], [`meter`], [`learned`], [`recorder`].
 //! **Control plane** (one driver, pure decisions): [`controller`], [`driver`], [`weights`], [`store`].
-//! **Side doors:** [`admin`], [`alert`], [`backtest`], [`chart`], [`cli`], [`demo`], [`simulate`], [`telemetry`].
-//! [`app`] wires all of it.
+//! **Side doors:** [`admin`], [`alert`], [`backtest`], [`chart`], [`cli`], [`demo`], [`report`], [`simulate`],
+//! [`telemetry`]. [`app`] wires all of it.
 
 pub mod arm;
 pub mod clock;
@@ -36,6 +36,7 @@ pub mod backtest;
 pub mod chart;
 pub mod cli;
 pub mod demo;
+pub mod report;
 pub mod simulate;
 mod stdout;
 pub mod telemetry;
