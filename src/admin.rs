@@ -19,11 +19,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::driver::Request as DriverRequest;
+use crate::proxy::gauges::Gauges;
 use crate::proxy::plane::Plane;
 use crate::store::Store;
 
 mod api;
 mod auth;
+mod metrics;
 
 /// Connections at most; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 128;
@@ -41,6 +43,8 @@ pub struct Admin {
     pub planes: watch::Receiver<Arc<Plane>>,
     /// True once state is restored and the listener is up; false again while draining.
     pub ready: watch::Receiver<bool>,
+    /// How many connections the workers have.
+    pub gauges: Gauges,
 }
 
 /// An answer of the admin port.
@@ -87,6 +91,7 @@ async fn answer(
         (&Method::GET, "/healthz") => text(StatusCode::OK, "ok\n"),
         (&Method::GET, "/readyz") if *admin.ready.borrow() => text(StatusCode::OK, "ready\n"),
         (&Method::GET, "/readyz") => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        (&Method::GET, "/metrics") => metrics::metrics(admin).await,
         (&Method::GET, "/api/v1/status") => api::status(admin).await,
         (&Method::GET, "/api/v1/decisions") => api::decisions(admin, &request).await,
         (&Method::GET, _) => not_found(&path),
@@ -125,13 +130,7 @@ async fn mutate(admin: &Admin, request: Request<Incoming>, path: &str) -> Answer
 }
 
 fn not_found(path: &str) -> Answer {
-    const LATER: [&str; 5] = [
-        "/",
-        "/metrics",
-        "/api/v1/series",
-        "/api/v1/requests",
-        "/api/v1/events",
-    ];
+    const LATER: [&str; 4] = ["/", "/api/v1/series", "/api/v1/requests", "/api/v1/events"];
     if LATER.contains(&path) {
         error(StatusCode::NOT_FOUND, "not part of this version yet")
     } else {

@@ -30,6 +30,7 @@ mod commit;
 mod demand;
 mod incident;
 pub mod live;
+pub mod metrics;
 pub mod money;
 pub mod operate;
 mod pace;
@@ -43,6 +44,7 @@ mod traffic;
 pub use operate::{Operated, Refusal, Request};
 
 use commit::Done;
+use metrics::Metrics;
 use money::Money;
 use operate::Reply;
 use rollout::{Rollout, Surroundings};
@@ -97,6 +99,7 @@ pub struct Driver {
     /// Commands that wait for a raise that is being recorded: milliseconds, if the store is well.
     waiting: VecDeque<Request>,
     started_at: Instant,
+    metrics: Metrics,
 }
 
 impl Driver {
@@ -183,6 +186,7 @@ impl Driver {
                 .rollout
                 .and_then(|at| self.key_at(sample.config_epoch, at));
             let (cost_usd, bill) = self.money.book(&self.config, &sample);
+            self.metrics.record(&self.config, &sample, cost_usd);
             let place = key.as_ref().and_then(|key| self.place_of(&key.id));
             if let Some((place, rollout)) =
                 place.and_then(|place| Some((place, self.rollouts.get_mut(place)?)))
@@ -261,6 +265,7 @@ impl Driver {
                 // A caller that went away needs no answer.
                 drop(reply.send(self.status()));
             }
+            Request::Metrics(reply) => drop(reply.send(self.snapshot())),
             Request::Operate {
                 rollout,
                 command,

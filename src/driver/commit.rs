@@ -36,7 +36,10 @@ impl Driver {
     pub(super) fn perform(&mut self, place: usize, effects: Vec<Effect>, mut reply: Option<Reply>) {
         for effect in effects {
             match effect {
-                Effect::Decide(decision) => self.record(place, decision, reply.take()),
+                Effect::Decide(decision) => {
+                    self.count(place, &decision);
+                    self.record(place, decision, reply.take());
+                }
                 Effect::Propose {
                     proposal,
                     decision,
@@ -77,6 +80,13 @@ impl Driver {
                 error,
                 "the store is failing; traffic flows, weights do not rise"
             );
+        }
+    }
+
+    /// Counts a decision that holds.
+    fn count(&mut self, place: usize, decision: &Decision) {
+        if let Some(rollout) = self.rollouts.get_mut(place) {
+            rollout.counts.decided(decision.kind);
         }
     }
 
@@ -156,6 +166,7 @@ impl Driver {
         match (done.proposal, &done.result) {
             (Some(proposal), Some(Ok(committed))) => {
                 rollout.version = committed.version;
+                rollout.counts.decided(done.decision.kind);
                 log_decision(rollout, &done.decision, committed.decision_id);
                 self.look_at(place, Some(Event::Committed { proposal }), None);
                 self.tell_operator(place, done);

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::live::Live;
+use super::metrics::Metrics;
 use super::money::Money;
 use super::restore::{Accounts, Stored, next_id};
 use super::rollout::Rollout;
@@ -73,6 +74,7 @@ impl Driver {
             commits: JoinSet::new(),
             waiting: VecDeque::new(),
             started_at: Instant::now(),
+            metrics: Metrics::default(),
         };
         let rows = driver
             .store
@@ -96,6 +98,7 @@ impl Driver {
             driver.begin_or_restore(rollout, &rows, now).await?;
         }
         driver.restore_learned(now).await?;
+        driver.metrics.loaded += 1;
         driver.publish_plane();
         Ok(driver)
     }
@@ -261,6 +264,7 @@ impl Driver {
         self.targets = targets;
         self.config_loaded_at = now;
         self.config_error = None;
+        self.metrics.loaded += 1;
         self.config_epoch += 1;
         self.rearrange(&changes, now);
         self.publish_plane();
@@ -331,6 +335,7 @@ impl Driver {
             "the configuration was rejected, the one before stays in force\n{message}"
         );
         self.config_error = Some(message);
+        self.metrics.rejected += 1;
     }
 }
 
