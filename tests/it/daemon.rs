@@ -7,6 +7,7 @@ mod admin_cli;
 mod decision_log;
 mod keys;
 mod load;
+mod metrics;
 mod money;
 mod network;
 mod outage;
