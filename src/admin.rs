@@ -22,6 +22,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::clock::UnixMillis;
 use crate::driver::Request as DriverRequest;
+use crate::proxy::gauges::Gauges;
 use crate::proxy::plane::Plane;
 use crate::store::Store;
 use events::Feed;
@@ -30,6 +31,7 @@ mod api;
 mod auth;
 mod dashboard;
 mod events;
+mod metrics;
 mod query;
 mod requests;
 mod series;
@@ -50,6 +52,8 @@ pub struct Admin {
     pub planes: watch::Receiver<Arc<Plane>>,
     /// True once state is restored and the listener is up; false again while draining.
     pub ready: watch::Receiver<bool>,
+    /// How many connections the workers have.
+    pub gauges: Gauges,
 }
 
 /// What an answer holds: bytes at hand, or a stream that never ends by itself.
@@ -115,6 +119,7 @@ async fn answer(
         (&Method::GET, "/healthz") => text(StatusCode::OK, "ok\n"),
         (&Method::GET, "/readyz") if *admin.ready.borrow() => text(StatusCode::OK, "ready\n"),
         (&Method::GET, "/readyz") => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        (&Method::GET, "/metrics") => metrics::metrics(admin).await,
         (&Method::GET, "/api/v1/status") => api::status(admin).await,
         (&Method::GET, "/api/v1/decisions") => api::decisions(admin, query).await,
         (&Method::GET, "/api/v1/series") => series::series(admin, query).await,
@@ -125,7 +130,7 @@ async fn answer(
         }
         (&Method::GET, _) => {
             let file = dashboard::file(&path, request.headers());
-            file.unwrap_or_else(|| not_found(&path))
+            file.unwrap_or_else(|| not_found())
         }
         (&Method::POST | &Method::PUT, _) => mutate(admin, request, &path).await,
         _ => error(
@@ -138,7 +143,7 @@ async fn answer(
 
 async fn mutate(admin: &Admin, request: Request<Incoming>, path: &str) -> Answer {
     let Some((rollout, action)) = api::mutation_of(path) else {
-        return not_found(path);
+        return not_found();
     };
     let token = admin.planes.borrow().config.admin.token.clone();
     if let Err((status, message)) = auth::check(request.headers(), token.as_ref()) {
@@ -161,13 +166,8 @@ async fn mutate(admin: &Admin, request: Request<Incoming>, path: &str) -> Answer
     api::operate(admin, &method, rollout, &action, &body.to_bytes()).await
 }
 
-fn not_found(path: &str) -> Answer {
-    const LATER: [&str; 1] = ["/metrics"];
-    if LATER.contains(&path) {
-        error(StatusCode::NOT_FOUND, "not part of this version yet")
-    } else {
-        error(StatusCode::NOT_FOUND, "no such route")
-    }
+fn not_found() -> Answer {
+    error(StatusCode::NOT_FOUND, "no such route")
 }
 
 fn text(status: StatusCode, body: &'static str) -> Answer {

@@ -133,6 +133,7 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
         store: store.clone(),
         planes: planes.clone(),
         ready: is_ready,
+        gauges: data_plane.gauges.clone(),
     };
     let admin_listener = TcpListener::from_std(admin_listener).map_err(other)?;
     let side_tasks = vec![

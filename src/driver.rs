@@ -31,6 +31,7 @@ mod commit;
 mod demand;
 mod incident;
 pub mod live;
+pub mod metrics;
 pub mod money;
 pub mod operate;
 mod pace;
@@ -45,6 +46,7 @@ mod traffic;
 pub use operate::{Operated, Refusal, Request};
 
 use commit::Done;
+use metrics::Metrics;
 use money::Money;
 use operate::Reply;
 use rollout::{Rollout, Surroundings};
@@ -100,6 +102,7 @@ pub struct Driver {
     waiting: VecDeque<Request>,
     alerts: Alerts,
     started_at: Instant,
+    metrics: Metrics,
 }
 
 impl Driver {
@@ -186,6 +189,7 @@ impl Driver {
                 .rollout
                 .and_then(|at| self.key_at(sample.config_epoch, at));
             let (cost_usd, bill) = self.money.book(&self.config, &sample);
+            self.metrics.record(&self.config, &sample, cost_usd);
             let place = key.as_ref().and_then(|key| self.place_of(&key.id));
             if let Some((place, rollout)) =
                 place.and_then(|place| Some((place, self.rollouts.get_mut(place)?)))
@@ -265,6 +269,7 @@ impl Driver {
                 // A caller that went away needs no answer.
                 drop(reply.send(self.status()));
             }
+            Request::Metrics(reply) => drop(reply.send(self.snapshot())),
             Request::Operate {
                 rollout,
                 command,

@@ -78,6 +78,26 @@ impl Dialect {
         }
     }
 
+    /// What is done, in the words of OpenTelemetry's conventions for GenAI.
+    #[must_use]
+    pub const fn operation(self) -> &'static str {
+        match self {
+            Self::OpenAiChat | Self::OpenAiResponses | Self::AnthropicMessages => "chat",
+            Self::OpenAiCompletions => "text_completion",
+            Self::OpenAiEmbeddings => "embeddings",
+        }
+    }
+
+    /// Whose API it is, in the same words; many providers speak that of another.
+    #[must_use]
+    pub const fn provider(self) -> &'static str {
+        if self.is_anthropic() {
+            "anthropic"
+        } else {
+            "openai"
+        }
+    }
+
     /// True for the one dialect that is not OpenAI's.
     const fn is_anthropic(self) -> bool {
         matches!(self, Self::AnthropicMessages)

@@ -23,6 +23,7 @@ pub mod budget;
 mod client_io;
 pub mod edit;
 pub mod failover;
+pub mod gauges;
 pub mod handle;
 mod include_usage;
 pub mod inflate;

@@ -196,6 +196,12 @@ impl Samples {
         self.queue.recv().await
     }
 
+    /// Batches that wait now, and how many may.
+    #[must_use]
+    pub fn queued(&self) -> (usize, usize) {
+        (self.queue.len(), self.queue.max_capacity())
+    }
+
     /// Samples, and records of learned ids, dropped so far because the queue was full.
     #[must_use]
     pub fn dropped(&self) -> u64 {

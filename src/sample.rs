@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arm::{Arm, Weight};
 use crate::clock::UnixMillis;
+use crate::llm::Dialect;
 use crate::outcome::Outcome;
 
 /// Why an attempt was made, and so what it may be used for.
@@ -132,8 +133,8 @@ pub struct Sample {
     pub conn_reused: bool,
     /// The client's SDK marked the request as a retry of its own.
     pub client_retry: bool,
-    /// It calls a model, whether or not its body was read: it may cost money.
-    pub is_call: bool,
+    /// How it calls a model, whether or not its body was read: it may cost money. `None`: it calls none.
+    pub dialect: Option<Dialect>,
     /// The model that the client named, at most [`Sample::MODEL_MAX_BYTES`] bytes of it.
     pub model: Option<Box<str>>,
     /// Tokens, where the answer stated them.
@@ -236,7 +237,7 @@ impl Sample {
     #[must_use]
     pub const fn stated_no_usage(&self) -> bool {
         let is_answered = matches!(self.outcome, Outcome::Ok) || self.ttft_us.is_some();
-        self.usage.is_none() && self.is_call && (is_answered || self.was_cut())
+        self.usage.is_none() && self.dialect.is_some() && (is_answered || self.was_cut())
     }
 
     /// True if the answer had begun well and was cut off, by whomever: its provider may bill it all the same.

@@ -134,7 +134,7 @@ pub(super) async fn operate(
     }
 }
 
-async fn ask<T>(
+pub(super) async fn ask<T>(
     admin: &Admin,
     request: DriverRequest,
     answer: oneshot::Receiver<T>,

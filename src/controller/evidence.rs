@@ -249,7 +249,7 @@ mod tests {
             complete: true,
             conn_reused: true,
             client_retry: false,
-            is_call: true,
+            dialect: Some(crate::llm::Dialect::OpenAiChat),
             model: None,
             usage: None,
             upstream_request_id: None,

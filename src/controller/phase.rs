@@ -93,6 +93,19 @@ pub struct Trip {
 }
 
 impl Wait {
+    /// The word used in the API.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approval => "approval",
+            Self::NotConverging => "not-converging",
+            Self::Evidence => "evidence",
+            Self::Harm => "harm",
+            Self::CommonCause => "common-cause",
+            Self::Split => "split",
+            Self::Headroom => "headroom",
+        }
+    }
+
     /// True while nothing may go up, whatever is proven.
     pub(super) const fn blocks(self) -> bool {
         match self {

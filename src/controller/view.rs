@@ -34,7 +34,21 @@ pub struct View {
     pub reason: String,
     /// What each guard that is on says.
     pub guards: Vec<GuardView>,
+    /// What holds it, one of [`HELD_BY`]; the operator, if several do.
+    pub held_by: Option<&'static str>,
 }
+
+/// What can hold a rollout: a person, or one of the controller's own reasons.
+pub const HELD_BY: [&str; 8] = [
+    "operator",
+    "approval",
+    "not-converging",
+    "evidence",
+    "harm",
+    "common-cause",
+    "split",
+    "headroom",
+];
 
 /// The stage of a [`View`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -69,6 +83,10 @@ pub fn view(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) 
             .iter()
             .map(|spec| guard_view(policy, state, input, spec.kind))
             .collect(),
+        held_by: match (&state.hold, state.wait) {
+            (Some(_), _) => Some("operator"),
+            (None, wait) => wait.map(Wait::as_str),
+        },
     }
 }
 

@@ -45,6 +45,7 @@ impl Driver {
         for effect in effects {
             match effect {
                 Effect::Decide(decision) => {
+                    self.count(place, &decision);
                     let said = std::mem::replace(&mut said, Said::Nothing);
                     self.record(place, decision, said, reply.take());
                 }
@@ -101,6 +102,13 @@ impl Driver {
             );
             let text = format!("traffic flows, weights do not rise · {error}");
             self.alerts.hand(Alert::new(kind, text));
+        }
+    }
+
+    /// Counts a decision that holds.
+    fn count(&mut self, place: usize, decision: &Decision) {
+        if let Some(rollout) = self.rollouts.get_mut(place) {
+            rollout.counts.decided(decision.kind);
         }
     }
 
@@ -195,6 +203,7 @@ impl Driver {
             (Some(proposal), Some(Ok(committed))) => {
                 let id = committed.decision_id;
                 rollout.version = committed.version;
+                rollout.counts.decided(done.decision.kind);
                 log_decision(&name, &done.decision, &done.said, id);
                 self.look_at(place, Some(Event::Committed { proposal }), None);
                 self.tell_decision(&name, &done.decision, Said::Nothing, id);

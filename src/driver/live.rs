@@ -230,7 +230,7 @@ mod tests {
             complete: true,
             conn_reused: true,
             client_retry: false,
-            is_call: true,
+            dialect: Some(crate::llm::Dialect::OpenAiChat),
             model: None,
             usage: Some(Usage {
                 output_tokens: 101,

@@ -185,7 +185,7 @@ fn cost_of(config: &Config, sample: &Sample) -> Option<f64> {
 }
 
 /// The arm's own name of the model; empty if the request named none.
-fn model_of<'a>(config: &'a Config, sample: &'a Sample) -> &'a str {
+pub(super) fn model_of<'a>(config: &'a Config, sample: &'a Sample) -> &'a str {
     let asked = sample.model.as_deref().unwrap_or_default();
     let models = &config.arms.get(sample.arm).models;
     models.get(asked).map_or(asked, String::as_str)

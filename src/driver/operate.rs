@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::metrics::Snapshot;
 use super::status::Status;
 use crate::controller::step::Command;
 
@@ -14,6 +15,8 @@ use crate::controller::step::Command;
 pub enum Request {
     /// The live status.
     Status(oneshot::Sender<Status>),
+    /// The counters.
+    Metrics(oneshot::Sender<Snapshot>),
     /// An operator's command.
     Operate {
         /// The rollout's name; "" when there is only one.

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::live::Live;
+use super::metrics::Metrics;
 use super::money::Money;
 use super::restore::{Accounts, Stored, next_id};
 use super::rollout::Rollout;
@@ -78,6 +79,7 @@ impl Driver {
             waiting: VecDeque::new(),
             alerts,
             started_at: Instant::now(),
+            metrics: Metrics::default(),
         };
         let rows = driver
             .store
@@ -101,6 +103,7 @@ impl Driver {
             driver.begin_or_restore(rollout, &rows, now).await?;
         }
         driver.restore_learned(now).await?;
+        driver.metrics.loaded += 1;
         driver.publish_plane();
         tell_begun(&driver.alerts);
         Ok(driver)
@@ -280,6 +283,7 @@ impl Driver {
             self.alerts
                 .hand(alert.ends(vec![AlertKind::ConfigRejected]));
         }
+        self.metrics.loaded += 1;
         self.config_epoch += 1;
         self.rearrange(&changes, now);
         self.publish_plane();
@@ -356,6 +360,7 @@ impl Driver {
             self.alerts.hand(Alert::new(kind, text));
         }
         self.config_error = Some(message);
+        self.metrics.rejected += 1;
     }
 }
 

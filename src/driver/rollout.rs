@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::demand::Demand;
 use super::incident::Incident;
 use super::live::Live;
+use super::metrics::Counts;
 use super::pace::Pace;
 use super::restore::Stored;
 use super::traffic::Traffic;
@@ -73,6 +74,8 @@ pub(super) struct Rollout {
     reader: Reader,
     /// The state changed since it was last stored.
     pub(super) is_dirty: bool,
+    /// Since the process began, also over a new id.
+    pub(super) counts: Counts,
 }
 
 /// What became of a look.
@@ -113,6 +116,7 @@ impl Rollout {
             publisher,
             reader,
             is_dirty: true,
+            counts: Counts::default(),
         }
     }
 
@@ -144,6 +148,7 @@ impl Rollout {
         now: UnixMillis,
     ) -> Option<Event> {
         self.live.record(sample, cost_usd, now);
+        self.counts.record(sample, cost_usd);
         if sample.role == Role::Live {
             self.pace.record(now);
             if sample.arm == Arm::Canary {

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::gauges::{Gauges, Load, Pools};
 use super::plane::{Plane, Worker, WorkerPlane};
 use super::serve::{Serving, serve};
 use crate::arm::Arm;
@@ -38,13 +39,10 @@ pub type DrainBy = watch::Receiver<Option<Instant>>;
 pub struct DataPlane {
     /// The address it listens on.
     pub addr: SocketAddr,
+    /// How many connections the workers have.
+    pub gauges: Gauges,
     threads: Vec<oneshot::Receiver<()>>,
 }
-
-/// Connections of one worker, on a cache line of their own; touched per connection, never per request.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub(super) struct Load(pub(super) AtomicUsize);
 
 #[derive(Debug, Clone)]
 struct WorkerEnd {
@@ -76,12 +74,11 @@ impl DataPlane {
         let addr = listener.local_addr()?;
         let mut threads = Vec::new();
         let mut ends = Vec::new();
+        let mut gauges = Gauges::default();
         for number in 0..config.proxy.workers.get() {
             let (hand_over, accepted) = mpsc::channel(HAND_OVER);
-            let end = WorkerEnd {
-                hand_over,
-                load: Arc::default(),
-            };
+            let (load, pools) = gauges.add_worker();
+            let end = WorkerEnd { hand_over, load };
             let plane = WorkerPlane::new(&planes.borrow(), None).map_err(io::Error::other)?;
             drop(plane);
             let inputs = WorkerInputs {
@@ -90,6 +87,7 @@ impl DataPlane {
                 accepted,
                 drain_by: drain_by.clone(),
                 load: Arc::clone(&end.load),
+                pools,
             };
             threads.push(start_thread(&format!("worker-{number}"), || {
                 worker_main(inputs)
@@ -100,7 +98,11 @@ impl DataPlane {
         let drain_by = drain_by.clone();
         let accept = || accept_all(listener, ends, permits, drain_by);
         threads.push(start_thread("listener", accept)?);
-        Ok(Self { addr, threads })
+        Ok(Self {
+            addr,
+            gauges,
+            threads,
+        })
     }
 
     /// Waits until every thread has finished; they do so at the drain deadline at the latest.
@@ -199,6 +201,7 @@ struct WorkerInputs {
     accepted: mpsc::Receiver<Accepted>,
     drain_by: DrainBy,
     load: Arc<Load>,
+    pools: Arc<Pools>,
 }
 
 async fn worker_main(mut inputs: WorkerInputs) {
@@ -214,7 +217,8 @@ async fn worker_main(mut inputs: WorkerInputs) {
     tokio::task::spawn_local(follow_planes(Rc::clone(&serving.worker), inputs.planes));
     tokio::task::spawn_local(sweep_pools(Rc::clone(&serving.worker)));
     for arm in Arm::BOTH {
-        tokio::task::spawn_local(keep_warm(Rc::clone(&serving.worker), arm));
+        let (worker, pools) = (Rc::clone(&serving.worker), Arc::clone(&inputs.pools));
+        tokio::task::spawn_local(keep_warm(worker, arm, pools));
     }
     loop {
         tokio::select! {
@@ -264,15 +268,16 @@ async fn follow_planes(worker: Rc<Worker>, mut planes: watch::Receiver<Arc<Plane
     }
 }
 
-/// An arm that a rollout may send the next request to has a connection ready. One task per arm, so that
+/// An arm that a rollout may send the next request to has a connection ready, and how many there are is told. One task per arm, so that
 /// one that does not answer holds up no other.
-async fn keep_warm(worker: Rc<Worker>, arm: Arm) {
+async fn keep_warm(worker: Rc<Worker>, arm: Arm, pools: Arc<Pools>) {
     while !worker.draining.get() {
         let plane = worker.plane();
         if plane.rollouts.iter().any(|rollout| rollout.keeps_warm(arm)) {
             let limit = plane.config.arms.get(arm).timeouts.connect;
             plane.arms.get(arm).pool.keep_warm(limit).await;
         }
+        pools.publish(arm, plane.arms.get(arm).pool.figures());
         drop(plane);
         tokio::time::sleep(WARM_EVERY).await;
     }

@@ -21,8 +21,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::client_io::ClientIo;
+use super::gauges::Load;
 use super::handle::handle;
-use super::listener::{Accepted, Load};
+use super::listener::Accepted;
 use super::plane::Worker;
 use super::streams::{StreamBody, Streams};
 use crate::upstream::pool::MAX_HEAD_BYTES;

@@ -243,7 +243,7 @@ pub(super) fn sample_of(
         complete: false,
         conn_reused: false,
         client_retry: is_client_retry(call.parts),
-        is_call: call.dialect.is_some(),
+        dialect: call.dialect,
         model: model.map(|model| clipped(model, Sample::MODEL_MAX_BYTES)),
         usage: None,
         upstream_request_id: None,

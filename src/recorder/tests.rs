@@ -33,7 +33,7 @@ fn sample() -> Sample {
         complete: true,
         conn_reused: false,
         client_retry: false,
-        is_call: true,
+        dialect: Some(crate::llm::Dialect::OpenAiChat),
         model: None,
         usage: None,
         upstream_request_id: None,

@@ -126,7 +126,7 @@ fn sample(arm: Arm, outcome: Outcome) -> Sample {
         complete: outcome == Outcome::Ok,
         conn_reused: true,
         client_retry: false,
-        is_call: true,
+        dialect: Some(crate::llm::Dialect::OpenAiChat),
         model: Some("gpt-5".into()),
         usage: (outcome == Outcome::Ok).then_some(Usage {
             input_tokens: 100,

@@ -25,6 +25,8 @@ use super::warm::Warm;
 use crate::clock::monotonic_ms;
 use crate::outcome::Outcome;
 
+pub mod figures;
+
 /// Idle connections kept at most.
 pub const MAX_IDLE: usize = 512;
 /// Providers close quiet connections after a minute or more; ours are gone before that.
@@ -56,6 +58,7 @@ pub struct Pool {
     warm: Cell<Warm>,
     addresses: RefCell<Addresses>,
     told_at_ms: Cell<Option<u64>>,
+    dials: figures::Dials,
 }
 
 #[derive(Debug)]
@@ -95,6 +98,7 @@ impl Pool {
             warm: Cell::default(),
             addresses: RefCell::default(),
             told_at_ms: Cell::default(),
+            dials: figures::Dials::default(),
         }
     }
 
@@ -245,6 +249,7 @@ impl Pool {
     /// Makes a connection and begins the HTTP that both sides agree on.
     async fn establish(&self, limit: Duration) -> Result<Opened, ConnectError> {
         let established = self.establish_quietly(limit).await;
+        self.dials.count(established.is_ok());
         if let Err(error) = &established {
             // The addresses may be why: ask again soon.
             self.addresses.borrow_mut().doubt(monotonic_ms());

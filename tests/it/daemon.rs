@@ -12,6 +12,7 @@ mod events;
 mod history;
 mod keys;
 mod load;
+mod metrics;
 mod money;
 mod network;
 mod outage;

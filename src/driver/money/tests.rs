@@ -65,7 +65,7 @@ fn sample(model: &str, dollars: u32) -> Sample {
         complete: true,
         conn_reused: true,
         client_retry: false,
-        is_call: true,
+        dialect: Some(crate::llm::Dialect::OpenAiChat),
         model: Some(model.into()),
         usage: Some(Usage {
             output_tokens: dollars * 1_000_000,
@@ -196,7 +196,7 @@ fn what_may_have_cost_money_has_a_line_and_the_rest_has_none() {
         ),
         (
             Sample {
-                is_call: false,
+                dialect: None,
                 ..nothing(Outcome::Ok, None)
             },
             None,

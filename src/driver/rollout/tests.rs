@@ -97,7 +97,7 @@ impl Scene {
             complete: true,
             conn_reused: true,
             client_retry: false,
-            is_call: true,
+            dialect: Some(crate::llm::Dialect::OpenAiChat),
             model: None,
             usage: None,
             upstream_request_id: None,

@@ -22,7 +22,7 @@ fn sample(at_ms: i64, body: u64, arm: Arm, outcome: Outcome) -> Sample {
         complete: false,
         conn_reused: true,
         client_retry: false,
-        is_call: true,
+        dialect: Some(crate::llm::Dialect::OpenAiChat),
         model: None,
         usage: None,
         upstream_request_id: None,
