@@ -32,7 +32,7 @@ pub(super) async fn metrics(admin: &Admin) -> Answer {
         Err(answer) => return answer,
     };
     match text(&snapshot, admin.gauges.read()) {
-        Ok(text) => with_type(StatusCode::OK, TEXT_FORMAT, Bytes::from(text)),
+        Ok(text) => with_type(StatusCode::OK, TEXT_FORMAT, whole(text)),
         Err(message) => error(StatusCode::INTERNAL_SERVER_ERROR, &message),
     }
 }
