@@ -67,7 +67,7 @@ fn the_plain_shape_says_all_that_is_known() {
 #[test]
 fn slack_gets_a_title_a_colour_and_nothing_that_could_be_a_mention() {
     let alert = trip().ends(vec![AlertKind::Held, AlertKind::Retreat]);
-    insta::assert_snapshot!(pretty(&only(&alert, &webhook(WebhookFormat::Slack))), @r#"
+    insta::assert_snapshot!(pretty(&only(&alert, &webhook(WebhookFormat::Slack))), @r##"
     {
       "attachments": [
         {
@@ -115,7 +115,7 @@ fn slack_gets_a_title_a_colour_and_nothing_that_could_be_a_mention() {
       ],
       "text": "default: tripped, 50% -&gt; 0%"
     }
-    "#);
+    "##);
 }
 
 #[test]

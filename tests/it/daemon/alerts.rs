@@ -17,6 +17,9 @@ warm-up = 0
 stages = [{ weight = "50%", dwell = "1h" }, "100%"]
 trip = { cooldown = "1h", max-per-day = 10 }
 "#;
+/// Nothing moves by itself.
+const STILL: &str =
+    "warm-up = 1000000\nstages = [{ weight = \"50%\", dwell = \"1h\" }, \"100%\"]\n";
 /// The design allows two seconds; a machine that runs all tests at once gets more.
 const TRIPPED_WITHIN: Duration = Duration::from_secs(5);
 /// As PagerDuty's are: 32 characters.
@@ -179,7 +182,7 @@ async fn assert_told_in_full(receivers: &Three, daemon: &Daemon) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_file_is_told_once_and_so_is_its_end() {
-    let scene = Scene::new(HALF).await;
+    let scene = Scene::new(STILL).await;
     let receivers = Three::start().await;
     tell(&scene, &receivers.config());
     let daemon = start(&scene).await;
@@ -302,7 +305,7 @@ async fn receivers_that_hang_or_are_gone_delay_neither_a_trip_nor_the_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_fails_gets_it_later_and_one_that_refuses_is_left_alone() {
-    let scene = Scene::new(HALF).await;
+    let scene = Scene::new(STILL).await;
     let failing = Receiver::start("slack").await;
     let slowing = Receiver::start("json").await;
     let refusing = Receiver::start("slack").await;
@@ -367,7 +370,7 @@ async fn a_receiver_that_fails_gets_it_later_and_one_that_refuses_is_left_alone(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_hold_is_told_once_per_hold_and_receivers_change_live() {
-    let scene = Scene::new(HALF).await;
+    let scene = Scene::new(STILL).await;
     let receivers = Three::start().await;
     tell(&scene, "held-after = \"2s\"");
     let daemon = start(&scene).await;
