@@ -5,12 +5,11 @@
 //! What is not known has no series: it is never 0. It asks the driver alone, so it answers while the store
 //! is down; and it shows no key, no address and no name that a client chose.
 
-use bytes::Bytes;
 use http::StatusCode;
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use tokio::sync::oneshot;
 
-use super::{Admin, Answer, api, error, with_type};
+use super::{Admin, Answer, api, error, whole, with_type};
 use crate::driver::Request as DriverRequest;
 use crate::driver::metrics::Snapshot;
 use crate::proxy::gauges::Connections;

@@ -206,7 +206,7 @@ impl Daemon<'_> {
             complete: true,
             conn_reused: true,
             client_retry: false,
-            is_call: true,
+            dialect: Some(crate::llm::Dialect::OpenAiChat),
             model: None,
             usage: None,
             upstream_request_id: None,
