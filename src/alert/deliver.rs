@@ -63,7 +63,10 @@ async fn send(receiver: &Receiver, webhook: &Webhook, message: &Value) -> Verdic
     let body = Bytes::from(message.to_string());
     match receiver.post(&[], body, ANSWER_WITHIN).await {
         Ok(answer) => judge(&answer, webhook),
-        Err(error) => Verdict::Again(error, None),
+        Err(error) => {
+            let why = format!("{error}; is it up, and can this machine reach it?");
+            Verdict::Again(why, None)
+        }
     }
 }
 

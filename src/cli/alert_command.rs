@@ -134,7 +134,11 @@ fn print_results(results: &[Tested], as_json: bool) {
     {
         match error {
             None => stdout::line(&format!("ok      {webhook} ({format})")),
-            Some(error) => stdout::line(&format!("FAILED  {webhook} ({format}): {error}")),
+            Some(error) => {
+                let why = error.strip_prefix(webhook.as_str()).unwrap_or(error);
+                let why = why.trim_start_matches([':', ' ']);
+                stdout::line(&format!("FAILED  {webhook} ({format}): {why}"));
+            }
         }
     }
 }

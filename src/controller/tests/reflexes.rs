@@ -1,6 +1,7 @@
 //! Stories of the slower reflexes: retreat, on-harm, common cause, requests that hang.
 
 use super::world::{Behaviour, DOWN, GOOD, World, defaults, one_stage, percent};
+use crate::alert::kind::AlertKind;
 use crate::arm::PerArm;
 use crate::controller::policy::OnHarm;
 use crate::controller::split::Assigned;
@@ -286,4 +287,31 @@ fn every_changed_rule_is_told_with_its_old_and_new_value() {
         "dwell at 25% 2h -> 1h · approve at 25% no -> yes · warm-up 2000 -> 300 · on-harm roll-back -> hold · \
          trip 5m 3/day -> off · retreat 50% -> off · cooldown 15m -> 1m · max-attempts 3 -> 5"
     );
+}
+
+#[test]
+fn what_was_told_stands_until_it_ends_whatever_ends_it() {
+    let mut world = at("25%", 41);
+    let check = |world: &World, standing: &[AlertKind]| {
+        let stands = |kind: &AlertKind| world.state().stands(*kind);
+        let found: Vec<AlertKind> = AlertKind::ALL.into_iter().filter(stands).collect();
+        assert_eq!(found, standing);
+    };
+    let tripped = [AlertKind::Trip, AlertKind::Credentials];
+    check(&world, &[]);
+    world.operator(Action::Hold);
+    check(&world, &[AlertKind::Held]);
+    world.canary = DOWN;
+    assert!(world.run_to(&[DecisionKind::Trip], 1_000, HOUR));
+    // Which of the two it was, is known to who told it.
+    check(&world, &tripped);
+    world.restart();
+    check(&world, &tripped);
+    world.canary = GOOD;
+    world.operator(Action::Resume);
+    check(&world, &[]);
+    world.operator(Action::Rollback);
+    check(&world, &[AlertKind::RollBack]);
+    world.operator(Action::SetWeight(percent("10%")));
+    check(&world, &[]);
 }

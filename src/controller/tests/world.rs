@@ -3,6 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::alert::kind::AlertKind;
 use crate::arm::{Arm, PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::controller::evidence::Collector;
@@ -272,6 +273,7 @@ impl World {
     pub(super) fn look(&mut self, event: Option<Event>) {
         let (effects, refusal) = self.raw_look(event);
         self.refusal = refusal;
+        self.check_alerts(&effects);
         for effect in effects {
             match effect {
                 Effect::Decide(decision) => self.log.push(decision),
@@ -286,6 +288,21 @@ impl World {
                     self.look(Some(Event::Probe { ok }));
                 }
                 Effect::Alert { kind, .. } => self.alerts.push(kind.as_str()),
+            }
+        }
+    }
+
+    /// What is told along with a decision comes right before it, and goes on unless it tells of an end.
+    fn check_alerts(&self, effects: &[Effect]) {
+        let next = effects.iter().skip(1).map(Some).chain([None]);
+        for (effect, next) in effects.iter().zip(next) {
+            let Effect::Alert { kind, text } = effect else {
+                continue;
+            };
+            if kind.has_decision() {
+                assert!(matches!(next, Some(Effect::Decide(_))), "{kind}: {text}");
+                let is_over = *kind == AlertKind::Complete;
+                assert_ne!(self.state().stands(*kind), is_over, "{kind}: {text}");
             }
         }
     }

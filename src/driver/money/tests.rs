@@ -3,6 +3,7 @@
 use super::budget::Watch;
 use super::day::{NAMES_MOST, OTHER};
 use super::*;
+use crate::alert::kind::Severity;
 use crate::arm::Weight;
 use crate::config::parse::parse;
 use crate::outcome::Outcome;
@@ -318,6 +319,24 @@ fn each_threshold_is_told_once_and_a_leap_tells_the_higher() {
         (of("search").spent_usd, of("search").share),
         (Some(10.0), Some(5.0))
     );
+}
+
+#[test]
+fn receivers_hear_of_a_budget_twice_as_one_incident() {
+    let config = config();
+    let mut money = Money::default();
+    for dollars in [7, 2, 1] {
+        let sample = sample("small", dollars);
+        let (_, reached) = money.spend(&config, &sample, cost_of(&config, &sample));
+        money.tell(&reached);
+    }
+    let told = money.take_alerts();
+    assert!(money.take_alerts().is_empty());
+    let severities: Vec<Severity> = told.iter().map(|alert| alert.severity).collect();
+    assert_eq!(severities, [Severity::Warning, Severity::Critical]);
+    let keys: Vec<String> = told.iter().map(|alert| alert.key_of(alert.kind)).collect();
+    assert_eq!(keys[0], keys[1]);
+    assert!(told[1].text.contains("traffic goes on"), "{:?}", told[1]);
 }
 
 #[test]

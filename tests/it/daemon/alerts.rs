@@ -287,10 +287,12 @@ async fn receivers_that_hang_or_are_gone_delay_neither_a_trip_nor_the_end() {
         well.taken().iter().any(|message| message["kind"] == "trip")
     })
     .await;
+    daemon
+        .until_status("counted", |status| status["alerts"][2]["sent"] == 2)
+        .await;
     let alerts = daemon.status().await["alerts"].clone();
     assert_eq!(alerts[0]["sent"], 0, "{alerts}");
     assert_eq!(alerts[0]["queued"], 2, "{alerts}");
-    assert_eq!(alerts[2]["sent"], 2, "{alerts}");
     let error = alerts[1]["last_error"].as_str().unwrap();
     assert!(error.contains(&closed.to_string()), "{error}");
     assert_no_secret(&daemon).await;
@@ -389,13 +391,25 @@ async fn a_long_hold_is_told_once_per_hold_and_receivers_change_live() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(receivers.kinds(), ["resume", "held"]);
     let told = receivers.json.taken();
-    assert_eq!(told[0]["resolves"], serde_json::json!(["held"]));
+    let told_held = serde_json::json!(["held"]);
+    assert_eq!(told[0]["resolves"], told_held);
     let text = told[1]["text"].as_str().unwrap();
     assert!(
         text.starts_with("held for 2s · held by an operator: tea"),
         "{text}"
     );
     assert_eq!(daemon.count("\"alert\":\"held\""), 2);
+    // Another name is another rollout; what was told of this one ends with it.
+    scene.edit("[[rollout]]", "[[rollout]]\nname = \"other\"");
+    receivers.told("stop", 1).await;
+    let stop = receivers.json.taken().pop().unwrap();
+    assert_eq!(
+        (&stop["rollout"], &stop["resolves"]),
+        (&"default".into(), &told_held)
+    );
+    daemon
+        .line("stops", |line| line.contains("stop rollout=default"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
