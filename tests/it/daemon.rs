@@ -12,6 +12,7 @@ mod load;
 mod money;
 mod network;
 mod outage;
+mod page;
 mod pinning;
 mod process;
 mod reload;
