@@ -223,3 +223,5 @@ page.expected = null;
 await page.settle();
 await browser.close();
 say("all is well");
+// The open standard input would keep it waiting.
+process.exit(0);

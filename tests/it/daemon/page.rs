@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use tokio::sync::mpsc;
 
+use super::PATIENCE;
 use super::load::Load;
 use super::process::Daemon;
 use super::scene::Scene;
@@ -85,7 +86,11 @@ async fn an_operator_sees_and_moves_a_migration_in_a_browser() {
     let mut check = check(&browser, &daemon);
     let mut answers = check.0.stdin.take().unwrap();
     let mut demands = demands(&mut check);
-    while let Some(demand) = demands.recv().await {
+    let next = async |demands: &mut mpsc::UnboundedReceiver<String>| {
+        let waited = tokio::time::timeout(PATIENCE * 4, demands.recv()).await;
+        waited.expect("the check says nothing any more")
+    };
+    while let Some(demand) = next(&mut demands).await {
         match demand.split_once(' ') {
             Some(("do", "fail")) => {
                 load.set_model(HOSTILE);
