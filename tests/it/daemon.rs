@@ -16,6 +16,7 @@ mod metrics;
 mod money;
 mod network;
 mod outage;
+mod page;
 mod pinning;
 mod process;
 mod reload;

@@ -106,15 +106,15 @@ stages = [${world.stages.map(([weight, dwell]) => `{ weight = "${weight}", dwell
 trip = { cooldown = "45s", max-per-day = 5 }
 [rollout.guards]
 error-rate = { max = "6%", max-ratio = 1.5, max-increase = "2%" }
-latency-p99 = { max-ratio = 2.0 }
-ttft-p99 = { max-ratio = 2.0 }
+latency-p99 = { max-ratio = 3.0 }
+ttft-p99 = { max-ratio = 3.0 }
 rate-limited = { max-increase = "3%" }
 rejected = { max-increase = "3%" }
 `;
 }
 
 /** Starts all of it; `binary` is the program. */
-export async function start({ binary, stages, perSecond = 40 }) {
+export async function start({ binary, stages, perSecond = 50 }) {
   const world = { folder: mkdtempSync(join(tmpdir(), "cutover-page-")), stages, port: { proxy: 0, admin: 0 } };
   world.legacy = provider({ name: "legacy", seed: 11, firstTokenMs: 190, gapMs: 5, errors: 0.004 });
   world.canary = provider({ name: "canary", seed: 12, firstTokenMs: 140, gapMs: 4, errors: 0.002 });

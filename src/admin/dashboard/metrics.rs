@@ -60,7 +60,7 @@ pub(super) const METRICS: [Metric; 8] = [
     },
     Metric {
         name: "tokens-per-s",
-        title: "Stream speed p50, tokens/s",
+        title: "Stream tokens/s p50",
         unit: Unit::PerSecond,
         value: |seen, _| speed(&seen.times.tpot),
     },

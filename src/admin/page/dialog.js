@@ -6,7 +6,7 @@ import { percent } from "./words.js";
 const TOKEN = "cutover-token";
 const find = (id) => document.getElementById(id);
 
-const next = (rollout) => rollout.stage.ladder?.[rollout.stage.index];
+const next = (rollout) => rollout.stage.ladder?.find((weight) => weight > rollout.stage.weight);
 
 /** What each action says before it is done. */
 const ACTIONS = {

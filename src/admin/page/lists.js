@@ -5,6 +5,8 @@ import { clock, count, evidence, kindOf, millis, percent } from "./words.js";
 
 const DECISIONS_AT_ONCE = 20;
 const FAILURES = 20;
+/** Shown before more are asked for. */
+const FAILURES_AT_FIRST = 8;
 
 const fraction = (weight) => (typeof weight === "string" ? weight : percent(weight));
 
@@ -117,7 +119,15 @@ export class Failures {
       this.body,
     );
     this.note = el("p", { class: "muted" });
-    this.node = el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Recent failures" }, this.note, this.table);
+    this.shown = FAILURES_AT_FIRST;
+    this.more = el("button", { class: "quiet", type: "button", hidden: true, on: { click: () => this.all() } }, "Show more");
+    const scroll = el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Recent failures" }, this.table);
+    this.node = el("div", {}, this.note, scroll, this.more);
+  }
+
+  all() {
+    this.shown = FAILURES;
+    this.load();
   }
 
   async load() {
@@ -127,7 +137,8 @@ export class Failures {
       const { requests, note } = await getJson(path);
       this.table.hidden = requests.length === 0;
       say(this.note, note ?? (requests.length === 0 ? "No request has failed." : ""));
-      keyed(this.body, requests, (row) => row.id, makeFailure, () => {});
+      this.more.hidden = requests.length <= this.shown;
+      keyed(this.body, requests.slice(0, this.shown), (row) => row.id, makeFailure, () => {});
     } catch (failed) {
       this.table.hidden = true;
       say(this.note, `Failures cannot be read: ${failed.message}`);

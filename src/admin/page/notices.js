@@ -3,7 +3,14 @@
 import { badge, el, keyed, say, sayMarked } from "./dom.js";
 import { clock, count, dollars, percent } from "./words.js";
 
-function ofRollout(rollout) {
+/** Why the latest decision of this kind was taken, if it is known. */
+function whyOf(decisions, rollout, kind) {
+  const row = decisions.find((one) => one.rollout === rollout.name && one.kind === kind);
+  return row ? sentence(row.reason) : "";
+}
+
+function ofRollout(rollout, decisions) {
+  const why = (kind) => whyOf(decisions, rollout, kind);
   const notices = [];
   const add = (key, tone, iconName, title, text) =>
     notices.push({ key: `${key}/${rollout.name}`, tone, icon: iconName, title, text });
@@ -12,16 +19,16 @@ function ofRollout(rollout) {
   if (isKey) {
     add("key", "stop", "key", `${name}: the canary refuses its key`, "All traffic is on legacy. Put a right key into the configuration, or resume when the account is in order.");
   } else if (rollout.state === "tripped") {
-    add("tripped", "stop", "bolt", `${name} is tripped`, `All traffic is on legacy and the stage is kept. ${sentence(rollout.reason)}`);
+    add("tripped", "stop", "bolt", `${name} is tripped`, `All traffic is on legacy; the stage is kept. ${why("trip")}`);
   }
   if (rollout.state === "rolled-back") {
-    add("rolled-back", "stop", "back", `${name} is rolled back`, `All traffic is on legacy. ${sentence(rollout.reason)}`);
+    add("rolled-back", "stop", "back", `${name} is rolled back`, `All traffic is on legacy. ${why("roll-back")}`);
   }
   if (rollout.state === "held") {
     add("held", "warn", "pause", `${name} is held`, `The weight does not rise. ${sentence(rollout.reason)}`);
   }
   if (rollout.state === "retreated") {
-    add("retreated", "warn", "down", `${name} has retreated`, sentence(rollout.reason));
+    add("retreated", "warn", "down", `${name} has retreated`, why("retreat") || sentence(rollout.reason));
   }
   if (rollout.state === "complete") {
     add("complete", "go", "check", `${name} is complete`, "Keep for 30 days: legacy's key and account (conversations that began there finish there, and failover needs them), this daemon, and its database with the record of every decision.");
@@ -63,9 +70,10 @@ function ofDaemon(status) {
   return notices;
 }
 
-/** Shows the notices of a status; `link` adds one when the page is old. */
-export function showNotices(host, status, link) {
-  const notices = status ? [...ofDaemon(status), ...status.rollouts.flatMap(ofRollout)] : [];
+/** Shows the notices of a status; `link` adds one when the page is old; `decisions` say why. */
+export function showNotices(host, status, link, decisions) {
+  const notices = status ? ofDaemon(status) : [];
+  for (const rollout of status?.rollouts ?? []) notices.push(...ofRollout(rollout, decisions));
   if (link.state === "lost") {
     notices.unshift({
       key: "link",

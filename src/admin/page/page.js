@@ -91,7 +91,7 @@ function sayChanges() {
 function show() {
   if (!status) return;
   showBar();
-  showNotices(find("notices"), status, link);
+  showNotices(find("notices"), status, link, view?.decisions.rows ?? []);
   const rollout = chosen();
   if (!rollout) {
     view?.close();
@@ -143,7 +143,7 @@ follow({
     const isBack = link.state === "lost" && newest.state !== "lost";
     link = newest;
     showLink();
-    if (status || link.state === "lost") showNotices(find("notices"), status, link);
+    if (status || link.state === "lost") showNotices(find("notices"), status, link, view?.decisions.rows ?? []);
     if (isBack) view?.refresh();
   },
 });

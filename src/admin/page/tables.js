@@ -1,13 +1,12 @@
 // The two arms side by side, and the guards with their evidence.
 
 import { attr, badge, el, keyed, say } from "./dom.js";
-import { count, dollars, evidence, millis, percent, span, speed, verdictOf } from "./words.js";
+import { about, count, dollars, evidence, millis, percent, span, speed, verdictOf } from "./words.js";
 
 const known = (arm) => arm.requests - arm.unpriced - arm.no_usage;
 const perThousand = (arm) =>
   arm.cost_usd == null || known(arm) <= 0 ? null : (arm.cost_usd / known(arm)) * 1000;
 const streamSpeed = (arm) => (arm.tpot_ms.p50 > 0 ? 1000 / arm.tpot_ms.p50 : null);
-const perSecond = (tokens) => (tokens == null ? "–" : `${speed(tokens)} tok/s`);
 const room = (arm) => arm.headroom?.requests ?? arm.headroom?.tokens;
 
 // Name, what is shown of an arm, what is compared, and whether less is better.
@@ -20,8 +19,8 @@ const ROWS = [
   ["Latency p99", (arm) => millis(arm.latency_ms.p99), (arm) => arm.latency_ms.p99, "less"],
   ["First token p50", (arm) => millis(arm.ttft_ms.p50), (arm) => arm.ttft_ms.p50, "less"],
   ["First token p99", (arm) => millis(arm.ttft_ms.p99), (arm) => arm.ttft_ms.p99, "less"],
-  ["Stream speed p50", (arm) => perSecond(streamSpeed(arm)), streamSpeed, "more"],
-  ["Whole answer p50", (arm) => perSecond(arm.tokens_per_s.p50), (arm) => arm.tokens_per_s.p50, "more"],
+  ["Stream tokens/s p50", (arm) => speed(streamSpeed(arm)), streamSpeed, "more"],
+  ["Answer tokens/s p50", (arm) => speed(arm.tokens_per_s.p50), (arm) => arm.tokens_per_s.p50, "more"],
   ["Cost per 1,000", (arm) => dollars(perThousand(arm)), perThousand, "cheaper"],
   ["Cost so far", (arm) => dollars(arm.cost_usd), null, null, (arm) => unpriced(arm)],
   ["Cached input tokens", (arm) => percent(arm.cache_hit_share), null, null],
@@ -191,8 +190,8 @@ function showGuard(node, guard) {
 function guardWords(guard) {
   if (guard.verdict === "undecided") {
     if (guard.requests_needed == null) return "too early to tell, or not converging at these rates";
-    const eta = guard.eta_s == null ? "" : `, ~${span(guard.eta_s * 1000)} at this rate`;
-    return `needs ${count(guard.requests_needed)} more requests${eta}`;
+    const eta = guard.eta_s == null ? "" : `, ~${about(guard.eta_s * 1000)} at this rate`;
+    return `needs about ${count(Number(guard.requests_needed.toPrecision(2)))} more requests${eta}`;
   }
   // Value, limit and evidence are in the bars already.
   return guard.verdict === "healthy" ? "" : guard.explanation;

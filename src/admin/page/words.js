@@ -53,6 +53,9 @@ export function span(ms) {
   return parts.filter((part) => !part.startsWith("0")).join(" ") || "0s";
 }
 
+/** An estimate: seconds of minutes say nothing. */
+export const about = (ms) => span(ms > 60000 ? ms - (ms % 60000) : ms);
+
 const two = (number) => String(number).padStart(2, "0");
 const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 

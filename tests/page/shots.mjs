@@ -1,0 +1,62 @@
+// Pictures of the dashboard for the documentation: a migration half-way, tripped, and rolled back.
+//
+//   node tests/page/shots.mjs [folder]        after `cargo build`; takes about fifteen minutes
+//
+// All that is seen is real: the daemon decides by itself, only the providers' faults are played.
+
+import { mkdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import { start, wait } from "./world.mjs";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const folder = process.argv[2] ?? join(here, "../../docs/pictures");
+const binary = process.env.CUTOVER ?? join(here, "../../target/debug/cutover");
+const executablePath = process.env.CUTOVER_CHROMIUM ?? "/usr/bin/chromium";
+const MINUTE = 60000;
+
+const LOOKS = [
+  { name: "light", colorScheme: "light", viewport: { width: 1280, height: 1330 } },
+  { name: "dark", colorScheme: "dark", viewport: { width: 1280, height: 1330 } },
+  { name: "phone", colorScheme: "light", viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true },
+];
+
+mkdirSync(folder, { recursive: true });
+const stages = [["5%", "100s"], ["25%", "150s"], ["50%", "20m"], ["75%", "20m"], ["100%", "20m"]];
+const world = await start({ binary, stages });
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu", "--disable-quic"] });
+console.log(world.url);
+
+async function shoot(state) {
+  for (const { name, ...look } of LOOKS) {
+    const page = await browser.newPage(look);
+    await page.goto(world.url);
+    await page.locator(".place svg").nth(8).waitFor();
+    await wait(1200);
+    await page.screenshot({ path: join(folder, `dashboard-${state}-${name}.png`) });
+    await page.screenshot({ path: join(folder, `whole-${state}-${name}.png`), fullPage: true });
+    await page.close();
+  }
+  console.log(state);
+}
+
+try {
+  await world.until("half-way", (rollout) => rollout.weight === 0.5);
+  await wait(3 * MINUTE);
+  await shoot("healthy");
+  world.canary.isDown = true;
+  await world.until("tripped", (rollout) => rollout.state === "tripped");
+  await wait(20000);
+  await shoot("tripped");
+  world.canary.isDown = false;
+  await world.until("back", (rollout) => rollout.weight > 0);
+  await wait(MINUTE);
+  world.canary.errors = 0.045;
+  await world.until("rolled back", (rollout) => rollout.state === "rolled-back");
+  await wait(15000);
+  await shoot("rolled-back");
+} finally {
+  await browser.close();
+  await world.stop();
+}
