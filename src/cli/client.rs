@@ -13,6 +13,8 @@ use super::{AdminArgs, Failure};
 use crate::config::parse;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// What may be wrong when nobody ever answered.
+pub(super) const HINT: &str = "; is `cutover run` running, and is --config or --admin right?";
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why there is no answer.
@@ -163,10 +165,7 @@ impl AdminClient {
     }
 
     fn unreachable(&self, error: impl std::fmt::Display) -> Failure {
-        Failure::Unreachable(format!(
-            "no daemon at {}: {error}; is `cutover run` running, and is --config or --admin right?",
-            self.addr
-        ))
+        Failure::Unreachable(format!("no daemon at {}: {error}{HINT}", self.addr))
     }
 }
 

@@ -15,6 +15,9 @@ use crate::clock::{UnixMillis, for_people};
 pub(super) const REMINDER: &str = "legacy's credentials and this daemon for 30 days: until then \
     `cutover rollback` brings everything back within a second";
 
+/// Below this share of a rate limit somebody should know.
+const LITTLE_ROOM: f64 = 0.1;
+
 /// The tone of a state's word.
 pub(super) fn tone_of_state(state: &str) -> Tone {
     match state {
@@ -47,8 +50,13 @@ pub(super) fn tone_of_kind(kind: &str) -> Tone {
 
 /// What happens next and when, or who has to act; `None` where the reason says it already.
 pub(super) fn next_step(rollout: &Value, now: UnixMillis) -> Option<String> {
-    let at = moment(rollout, "/next_action_at").map(|at| in_time(at, now));
+    let at = moment(rollout, "/next_action_at")
+        .filter(|at| *at > now)
+        .map(|at| in_time(at, now));
     let reason = word(rollout, "/reason");
+    if reason.contains("being recorded") || reason.contains("store is failing") {
+        return None;
+    }
     match (word(rollout, "/state"), at) {
         ("warming-up", _) => {
             let first = array(rollout, "/stages").first().and_then(Value::as_f64);
@@ -124,6 +132,9 @@ pub(super) fn needs(guard: &Value) -> String {
 
 /// Evidence beside what it has to reach. Beyond that its size says nothing any more.
 pub(super) fn evidence(guard: &Value) -> String {
+    if matches!(word(guard, "/verdict"), "no-data" | "not-applicable") {
+        return "-".to_owned();
+    }
     let short = |number: f64| {
         let text = format!("{number:.1}");
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -221,7 +232,8 @@ impl Saving {
     }
 }
 
-/// What of an arm hinders traffic: a breaker that is not closed, and rate limits as its answers state them.
+/// What of an arm hinders traffic: a breaker that is not closed, and rate limits as its answers state them. Rate limits with
+/// enough room are [`Tone::Faint`].
 pub(super) fn hindrances(rollout: &Value, arm: &str) -> Vec<(Tone, String)> {
     let mut lines = Vec::new();
     let of = |field: &str| format!("/arms/{arm}/{field}");
@@ -236,21 +248,30 @@ pub(super) fn hindrances(rollout: &Value, arm: &str) -> Vec<(Tone, String)> {
         )),
         _ => {}
     }
-    let room = |what: &str| {
+    let mut least = f64::INFINITY;
+    let mut room = |what: &str| {
         let at = |field: &str| of(&format!("headroom/{what}/{field}"));
-        let share = float_at(rollout, &at("share"))?;
-        let (remaining, limit) = (
-            count(rollout, &at("remaining")),
-            count(rollout, &at("limit")),
-        );
-        let tone = if share < 0.1 { Tone::Care } else { Tone::Faint };
-        let numbers = format!("{} of {}", grouped(remaining), grouped(limit));
-        Some((
-            tone,
-            format!("{arm}: rate limit has room for {numbers} {what}"),
-        ))
+        least = least.min(float_at(rollout, &at("share"))?);
+        let remaining = grouped(count(rollout, &at("remaining")));
+        let limit = grouped(count(rollout, &at("limit")));
+        Some(format!("{remaining} of {limit} {what}"))
     };
-    lines.extend(["requests", "tokens"].iter().filter_map(|what| room(what)));
+    let rooms: Vec<String> = ["requests", "tokens"]
+        .into_iter()
+        .filter_map(&mut room)
+        .collect();
+    if !rooms.is_empty() {
+        let tone = if least < LITTLE_ROOM {
+            Tone::Care
+        } else {
+            Tone::Faint
+        };
+        let rooms = rooms.join(", ");
+        lines.push((
+            tone,
+            format!("{arm}: its rate limits have room for {rooms}"),
+        ));
+    }
     lines
 }
 

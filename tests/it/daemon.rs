@@ -26,6 +26,7 @@ mod sdk;
 mod shutdown;
 mod simulate;
 mod store_failure;
+mod terminal;
 
 use std::time::Duration;
 

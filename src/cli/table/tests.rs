@@ -56,12 +56,12 @@ fn why_it_does_not_move_stands_above_the_numbers() {
       canary        10       0    0%    0       0  800ms  2.50s      90ms         -     82     25%      -         -
       legacy: not in its cost: 0 without a price or cut short, 1 without tokens
       canary: its connections fail, so it is not dialled (breaker open)
-      canary: rate limit has room for 900 of 10,000 requests
+      canary: its rate limits have room for 900 of 10,000 requests
 
       guard        verdict    canary  limit  evidence    needs
       error-rate   undecided   0.32%  0.99%   4.1 of 20   1,900 more requests, ~9m
       latency-p99  healthy     1.21s  1.34s  >200 of 20  proven
-      ttft-p99     no-data         -      -     0 of 20  no data in this stage yet
+      ttft-p99     no-data         -      -           -  no data in this stage yet
 
       webhook                         format  sent  failed  queued  last error
       https://hooks.example.com/****  slack      3       1       0  it answered 500

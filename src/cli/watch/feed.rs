@@ -12,7 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc as orders};
 
 use super::order::Order;
-use crate::cli::client::{AdminClient, Asked};
+use super::screen::{Answer, End};
+use crate::cli::Failure;
+use crate::cli::client::{self, AdminClient, Asked};
 use crate::cli::fields::{array, count};
 use crate::cli::follow;
 use crate::cli::harmless;
@@ -34,12 +36,7 @@ pub(super) enum News {
     /// The daemon does not answer.
     Lost(String),
     /// What became of an order.
-    Answered {
-        /// It was taken.
-        is_done: bool,
-        /// The daemon's own words.
-        text: String,
-    },
+    Answered(Answer),
     /// A signal asks to end.
     End,
 }
@@ -68,6 +65,7 @@ impl Feed {
             tell,
             look: Arc::clone(&look),
             newest: None,
+            was_heard: false,
         };
         thread::spawn(move || runtime.block_on(asker.run(taken)));
         Ok(Self {
@@ -95,6 +93,7 @@ struct Asker {
     look: Arc<Notify>,
     /// The id of the newest decision that the screen has.
     newest: Option<u64>,
+    was_heard: bool,
 }
 
 impl Asker {
@@ -132,7 +131,12 @@ impl Asker {
             Ok(news) => news,
             Err(asked) => {
                 let why = asked.failure();
-                vec![News::Lost(harmless::line(why.message()))]
+                // Once somebody answered, the address is right.
+                let why = match self.was_heard {
+                    true => why.message().trim_end_matches(client::HINT),
+                    false => why.message(),
+                };
+                vec![News::Lost(harmless::line(why))]
             }
         };
         for news in news {
@@ -142,23 +146,33 @@ impl Asker {
 
     async fn looked(&mut self) -> Result<Vec<News>, Asked> {
         let status = self.get("/api/v1/status").await?;
+        self.was_heard = true;
         let mut news = vec![News::Status(status)];
-        // Most seconds bring no decision: one row says whether there is a new one.
-        let latest = self.get("/api/v1/decisions?limit=1").await?;
-        let newest = array(&latest, "/decisions").first();
-        let newest = Some(newest.map_or(0, |row| count(row, "/id")));
-        if newest != self.newest {
-            let all = format!("/api/v1/decisions?limit={DECISIONS}");
-            let all = self.get(&all).await?;
-            news.push(News::Decisions(array(&all, "/decisions").to_vec()));
-            self.newest = newest;
+        // Without a store there are no decisions to read, and the status tells why.
+        if let Ok(Some(decisions)) = self.new_decisions().await {
+            news.push(News::Decisions(decisions));
         }
         Ok(news)
     }
 
+    /// The latest decisions if there is a new one. Most seconds bring none: one row says so.
+    async fn new_decisions(&mut self) -> Result<Option<Vec<Value>>, Asked> {
+        let latest = self.get("/api/v1/decisions?limit=1").await?;
+        let newest = array(&latest, "/decisions").first();
+        let newest = Some(newest.map_or(0, |row| count(row, "/id")));
+        if newest == self.newest {
+            return Ok(None);
+        }
+        let all = format!("/api/v1/decisions?limit={DECISIONS}");
+        let all = self.get(&all).await?;
+        self.newest = newest;
+        Ok(Some(array(&all, "/decisions").to_vec()))
+    }
+
     async fn get(&self, path: &str) -> Result<Value, Asked> {
-        let client = &self.client;
-        let asked = client.asked_within(LOOK_WITHIN, &Method::GET, path, None);
+        let asked = self
+            .client
+            .asked_within(LOOK_WITHIN, &Method::GET, path, None);
         asked.await.map(harmless::answer)
     }
 
@@ -169,12 +183,18 @@ impl Asker {
         tokio::spawn(async move {
             let (method, path, body) = order.request();
             let asked = client.asked_within(ORDER_WITHIN, &method, &path, Some(&body));
-            let (is_done, text) = match asked.await {
-                Ok(done) => (true, said(&done)),
-                Err(asked) => (false, asked.failure().message().to_owned()),
+            let (end, text) = match asked.await {
+                Ok(done) => (End::Done, said(&done)),
+                Err(asked) => match asked.failure() {
+                    Failure::Refused(text) => (End::Refused, text),
+                    failure => {
+                        let text = failure.message().trim_end_matches(client::HINT);
+                        (End::Unknown, text.to_owned())
+                    }
+                },
             };
             let text = harmless::line(&text);
-            drop(tell.send(News::Answered { is_done, text }));
+            drop(tell.send(News::Answered(Answer { end, text })));
             look.notify_one();
         });
     }

@@ -6,7 +6,7 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::order::{Action, Order};
-use super::screen::{Answer, Field, Mode, Prompt, Screen, Seen};
+use super::screen::{Answer, End, Field, Mode, Prompt, Screen, Seen};
 use crate::cli::fields::word;
 
 /// A reason in the log is read as one line.
@@ -56,7 +56,7 @@ impl Screen {
         {
             return Effect::None;
         }
-        self.answer = self.answer.take().filter(|answer| answer.is_done.is_none());
+        self.answer = self.answer.take().filter(|answer| answer.end == End::Open);
         let count = self.rollouts().len().max(1);
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => return Effect::Quit,
@@ -144,7 +144,7 @@ impl Screen {
             return Effect::None;
         }
         self.answer = Some(Answer {
-            is_done: None,
+            end: End::Open,
             text: format!("{} {}: sent ...", prompt.action.name(), prompt.rollout),
         });
         Effect::Send(Order {

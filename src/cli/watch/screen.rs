@@ -48,10 +48,23 @@ pub(super) enum Mode {
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// `None` until the daemon says so.
-    pub(super) is_done: Option<bool>,
-    /// In its own words.
+    /// How it ended.
+    pub(super) end: End,
+    /// In the daemon's own words.
     pub(super) text: String,
+}
+
+/// How an order ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It did not yet.
+    Open,
+    /// It was taken.
+    Done,
+    /// It was not.
+    Refused,
+    /// Nobody answered: it may have been taken all the same.
+    Unknown,
 }
 
 /// An order that is being written.
@@ -147,12 +160,7 @@ impl Screen {
             }
             News::Decisions(decisions) => self.decisions = decisions,
             News::Lost(why) => self.lost = Some(why),
-            News::Answered { is_done, text } => {
-                self.answer = Some(Answer {
-                    is_done: Some(is_done),
-                    text,
-                });
-            }
+            News::Answered(answer) => self.answer = Some(answer),
             News::End => {}
         }
     }

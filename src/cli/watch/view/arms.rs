@@ -68,7 +68,8 @@ pub(super) fn section(rollout: &Value, ink: Ink, width: usize) -> Section {
     // The heading and both arms say something without the rest.
     let least = 4;
     for arm in ["legacy", "canary"] {
-        for (tone, words) in outlook::hindrances(rollout, arm) {
+        let hindrances = outlook::hindrances(rollout, arm).into_iter();
+        for (tone, words) in hindrances.filter(|(tone, _)| *tone != Tone::Faint) {
             lines.extend(ink.lines(tone, &words, width, 1));
         }
     }

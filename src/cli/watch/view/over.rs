@@ -10,7 +10,7 @@ use super::{Ink, wrapped};
 use crate::cli::fields::word;
 use crate::cli::paint::Tone;
 use crate::cli::watch::order::{self, Action};
-use crate::cli::watch::screen::{Field, Prompt, Screen};
+use crate::cli::watch::screen::{End, Field, Prompt, Screen};
 
 /// The keys, as long as there is room for.
 const KEYS: [&str; 3] = [
@@ -36,14 +36,11 @@ known cost. Masked: failures that the other arm made good.";
 pub(super) fn foot(screen: &Screen, ink: Ink, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if let Some(answer) = &screen.answer {
-        let tone = match answer.is_done {
-            None => Tone::Strong,
-            Some(true) => Tone::Good,
-            Some(false) => Tone::Bad,
-        };
-        let head = match answer.is_done {
-            Some(false) => "refused: ",
-            Some(true) | None => "",
+        let (tone, head) = match answer.end {
+            End::Open => (Tone::Strong, ""),
+            End::Done => (Tone::Good, ""),
+            End::Refused => (Tone::Bad, "refused: "),
+            End::Unknown => (Tone::Bad, "no answer, so look whether it was done: "),
         };
         let shown = ink.lines(tone, &format!("{head}{}", answer.text), width, 1);
         lines.extend(shown.into_iter().take(3));

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cli::watch::feed::News;
+use crate::cli::watch::screen::{Answer, End};
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
@@ -113,7 +114,7 @@ fn press(screen: &mut Screen, keys: &str) {
 fn a_healthy_rollout_says_where_it_stands_and_why_it_waits() {
     insta::assert_snapshot!(shown(&screen(&[rollout()]), 100, 26), @r"
     cutover  127.0.0.1:8081  0.1.0  up 3h 3m                                         live 22:13:20 UTC
-     RUNNING   25% to the canary  stage 3/7, 31m in it, attempt 1
+     RUNNING   25% to the canary  stage 3/7, 31m in it
     stages 1% > 5% > [25%] > 50% > 75% > 95% > 100%
     why   needs about 1,900 more canary requests, ~9m at this rate for ttft-p99
     next  goes up as soon as every guard has proof
@@ -122,7 +123,7 @@ fn a_healthy_rollout_says_where_it_stands_and_why_it_waits() {
     legacy     12,745     0.1%    2       0  134ms  285ms      92ms     234ms    148    $1.89  $24.09
     canary     12,745    0.31%    2       0  134ms  234ms      92ms     234ms    148    $1.29  $16.50
     differs            +0.21pp                  0%   -18%        0%        0%     0%     -32%
-    per 1,000 requests the canary costs $1.29, legacy $1.89: 32% less, saved about $7.59 so far
+    the canary saved about $7.59 so far: 32% less per request
     guards: proof towards the next stage ──────────────────────────────────────────────────────────────
     ttft-p99     undecided  176ms of 668ms  ████████████░░░░░░░░░░░░  1,900 more requests, ~9m
     error-rate   healthy    0.32% of 0.99%  ████████████████████████  proven
@@ -151,7 +152,7 @@ fn a_tripped_canary_says_when_it_is_probed() {
     tripped["arms"]["canary"]["breaker"] = json!("open");
     insta::assert_snapshot!(shown(&screen(&[tripped]), 80, 24), @r"
     cutover  127.0.0.1:8081  0.1.0  up 3h 3m                     live 22:13:20 UTC
-     TRIPPED   0% to the canary  stage 3/7, 31m in it, attempt 1
+     TRIPPED   0% to the canary  stage 3/7, 31m in it
     stages 1% > 5% > [25%] > 50% > 75% > 95% > 100%
     why   tripped; probes begin in 4m 30s
     next  probes the canary in 4m 30s (22:17:50 UTC), five good probes bring it
@@ -161,9 +162,8 @@ fn a_tripped_canary_says_when_it_is_probed() {
     legacy     12,745     0.1%    2  134ms  285ms      92ms     234ms    $1.89
     canary     12,745    0.31%    2  134ms  234ms      92ms     234ms    $1.29
     differs            +0.21pp          0%   -18%        0%        0%     -32%
-    per 1,000 requests the canary costs $1.29, legacy $1.89: 32% less, saved about
-    $7.59 so far
     canary: its connections fail, so it is not dialled (breaker open)
+    the canary saved about $7.59 so far: 32% less per request
     guards: proof towards the next stage ──────────────────────────────────────────
     ttft-p99     undecided  176ms of 668ms  ███████░░░░░░  1,900 more requests, ~9m
     error-rate   healthy    0.32% of 0.99%  █████████████  proven
@@ -173,6 +173,7 @@ fn a_tripped_canary_says_when_it_is_probed() {
     21:42:20  promote       5% -> 25%  after 31m · errors 2/2614 vs 38/49120
                                        (allowed 0.49%) · p99 1.21s vs 1.34s
                                        (allowed x1.5) · evidence 24.1 (needs 20)
+    21:42:20  promote       1% -> 5%   after 30m · errors 0/514 vs 38/49120 (allo..
     h hold  r resume  p promote  b roll back  t retry  w set weight  ? help  q quit
     ");
 }
@@ -186,7 +187,7 @@ fn a_rollback_says_what_was_proven_and_how_to_go_on() {
     back["guards"][0] = guard("error-rate", "harm", 0.031, 0.0099, 2_400.0);
     insta::assert_snapshot!(shown(&screen(&[back]), 80, 24), @r"
     cutover  127.0.0.1:8081  0.1.0  up 3h 3m                     live 22:13:20 UTC
-     ROLLED-BACK   0% to the canary  stage 3/7, 31m in it, attempt 1
+     ROLLED-BACK   0% to the canary  stage 3/7, 31m in it
     stages 1% > 5% > 25% > 50% > 75% > 95% > 100%
     why   rolled back; `cutover retry` starts a new attempt
     arms ──────────────────────────────────────────────────────────────────────────
@@ -194,8 +195,7 @@ fn a_rollback_says_what_was_proven_and_how_to_go_on() {
     legacy     12,745     0.1%    2  134ms  285ms      92ms     234ms    $1.89
     canary     12,745    0.31%    2  134ms  234ms      92ms     234ms    $1.29
     differs            +0.21pp          0%   -18%        0%        0%     -32%
-    per 1,000 requests the canary costs $1.29, legacy $1.89: 32% less, saved about
-    $7.59 so far
+    the canary saved about $7.59 so far: 32% less per request
     guards: proof towards the next stage ──────────────────────────────────────────
     error-rate   harm        3.1% of 0.99%  █████████████  proven harm
     ttft-p99     undecided  176ms of 668ms  ███████░░░░░░  1,900 more requests, ~9m
@@ -208,6 +208,7 @@ fn a_rollback_says_what_was_proven_and_how_to_go_on() {
     21:42:20  promote       1% -> 5%   after 30m · errors 0/514 vs 38/49120 (allo..
     21:42:20  start         0% -> 1%   2000 legacy requests measured
 
+
     h hold  r resume  p promote  b roll back  t retry  w set weight  ? help  q quit
     ");
 }
@@ -216,7 +217,7 @@ fn a_rollback_says_what_was_proven_and_how_to_go_on() {
 fn a_tiny_terminal_keeps_what_tells_most() {
     insta::assert_snapshot!(shown(&screen(&[rollout()]), 60, 20), @r"
     cutover  127.0.0.1:8081                  live 22:13:20 UTC
-     RUNNING   25% to the canary  stage 3/7, 31m in it, attempt
+     RUNNING   25% to the canary  stage 3/7, 31m in it
     stages 1% > 5% > [25%] > 50% > 75% > 95% > 100%
     why   needs about 1,900 more canary requests, ~9m at this
           rate for ttft-p99
@@ -226,7 +227,7 @@ fn a_tiny_terminal_keeps_what_tells_most() {
     legacy     12,745     0.1%  134ms  285ms     234ms
     canary     12,745    0.31%  134ms  234ms     234ms
     differs            +0.21pp     0%   -18%        0%
-    per 1,000 requests the canary costs $1.29, legacy $1.89:
+    the canary saved about $7.59 so far: 32% less per request
     guards: proof towards the next stage ──────────────────────
     ttft-p99     undecided  ████░░░░░  1,900 more requests, ~9m
     error-rate   healthy    █████████  proven
@@ -241,7 +242,7 @@ fn a_tiny_terminal_keeps_what_tells_most() {
         tinier.contains("RUNNING") && tinier.contains("? keys"),
         "{tinier}"
     );
-    let least = shown(&screen(&[rollout()]), 20, 5);
+    let least = shown(&screen(&[rollout()]), 30, 5);
     assert!(least.contains("too small"), "{least}");
 }
 
@@ -258,7 +259,7 @@ fn a_daemon_that_is_gone_is_told_with_the_age_of_what_is_shown() {
     cutover  127.0.0.1:8081  0.1.0  up 3h 3m            NOT REACHABLE 22:13:32 UTC
     not reachable since 12s, trying again: no daemon at 127.0.0.1:8081: connection
     refused; what stands below is as old
-     RUNNING   25% to the canary  stage 3/7, 31m 12s in it, attempt 1
+     RUNNING   25% to the canary  stage 3/7, 31m 12s in it
     ");
     // It comes back.
     let status = screen.status.clone().unwrap();
@@ -281,7 +282,7 @@ fn an_order_says_what_will_happen_before_enter() {
     press(&mut screen, "pgo on");
     insta::assert_snapshot!(shown(&screen, 80, 24), @r"
     cutover  127.0.0.1:8081  0.1.0  up 3h 3m                     live 22:13:20 UTC
-     RUNNING   25% to the canary  stage 3/7, 31m in it, attempt 1
+     RUNNING   25% to the canary  stage 3/7, 31m in it
     stages 1% > 5% > [25%] > 50% > 75% > 95% > 100%
     why   needs about 1,900 more canary requests, ~9m at this rate for ttft-p99
     next  goes up as soon as every guard has proof
@@ -290,33 +291,33 @@ fn an_order_says_what_will_happen_before_enter() {
     legacy     12,745     0.1%    2  134ms  285ms      92ms     234ms    $1.89
     c┌ promote default ─────────────────────────────────────────────────────────┐
     d│ now RUNNING                                                              │
-    p│ 25% -> 50%: the next stage now, without waiting for proof                │t
-    $│                                                                          │
-    g│ reason: go on_                                                           │──
-    t│                                                                          │9m
-    e│ Enter: do it   Esc: leave it                                             │
-    l└──────────────────────────────────────────────────────────────────────────┘
-    rejected     healthy          0% of 3%  █████████████  proven
+    t│ 25% -> 50%: the next stage now, without waiting for proof                │
+    g│                                                                          │──
+    t│ reason: go on_                                                           │9m
+    e│                                                                          │
+    l│ Enter: do it   Esc: leave it                                             │
+    r└──────────────────────────────────────────────────────────────────────────┘
     decisions, newest first ───────────────────────────────────────────────────────
     21:42:20  promote       5% -> 25%  after 31m · errors 2/2614 vs 38/49120
                                        (allowed 0.49%) · p99 1.21s vs 1.34s
                                        (allowed x1.5) · evidence 24.1 (needs 20)
     21:42:20  promote       1% -> 5%   after 30m · errors 0/514 vs 38/49120 (allo..
     21:42:20  start         0% -> 1%   2000 legacy requests measured
+
     h hold  r resume  p promote  b roll back  t retry  w set weight  ? help  q quit
     ");
     press(&mut screen, "\n");
     assert!(shown(&screen, 80, 24).contains("promote default: sent"));
     let text = "the store is failing, so nothing can go up; mend it and ask again";
-    let is_done = false;
-    screen.hear(
-        News::Answered {
-            is_done,
-            text: text.to_owned(),
-        },
-        NOW,
-    );
-    assert!(shown(&screen, 80, 24).contains("refused: the store is failing"));
+    for (end, head) in [
+        (End::Refused, "refused: the store"),
+        (End::Unknown, "look whether it was done: the"),
+        (End::Done, " the store is failing"),
+    ] {
+        let text = text.to_owned();
+        screen.hear(News::Answered(Answer { end, text }), NOW);
+        assert!(shown(&screen, 100, 24).contains(head), "{head}");
+    }
 
     press(&mut screen, "w250\n");
     assert!(shown(&screen, 80, 24).contains("`250%` is no weight"));
