@@ -96,7 +96,7 @@ fn find<'a>(report: &'a Report, metric: &str) -> Option<&'a Difference> {
     report.differences.iter().find(|it| it.metric == metric)
 }
 
-/// `the canary's errors were lower by 0.1 points`, with the intervals where there is a difference.
+/// What is better, what is worse, what is the same; the intervals stand in the tables.
 fn quality(report: &Report) -> Option<String> {
     let mut same = Vec::new();
     let mut said = Vec::new();
@@ -114,15 +114,10 @@ fn quality(report: &Report) -> Option<String> {
         let Some(difference) = find(report, metric) else {
             continue;
         };
-        let (_, unit) = words::metric(metric);
         match difference.verdict {
             "no-measurable-difference" => same.push(name),
             "unknown" => unknown.push(name),
-            _ => said.push(format!(
-                "its {name} was {} (95% interval {})",
-                words::verdict(difference),
-                words::shift_range(unit, &difference.difference)
-            )),
+            _ => said.push(format!("its {name} was {}", words::verdict(difference))),
         }
     }
     let mut parts = Vec::new();
@@ -158,9 +153,7 @@ fn listed<T: AsRef<str>>(parts: &[T]) -> String {
 }
 
 fn trouble(report: &Report) -> Option<String> {
-    if report.started_at.is_none() {
-        return None;
-    }
+    report.started_at?;
     let masked = report.masked.canary;
     let mut text = match report.incidents.as_slice() {
         [] => "The canary was never stopped.".to_owned(),
@@ -180,7 +173,9 @@ fn trouble(report: &Report) -> Option<String> {
         }
     };
     if masked.failed == 0 {
-        text.push_str(" None of its requests failed.");
+        if report.arms.canary.requests > 0 {
+            text.push_str(" None of its requests failed.");
+        }
     } else {
         text.push_str(&format!(
             " {} failed on the canary; {} of them were answered by failover or a retry, so that {} reached \
