@@ -1,7 +1,7 @@
 //! What people are told: each transition once, with its end; nothing again after a restart.
 //!
 //! Lines of the log are written here and where the news arises; receivers get theirs through
-//! [`Alerts`](crate::alert::Alerts), which never waits. What was told of a rollout and goes on is stored with
+//! [`Alerts`], which never waits. What was told of a rollout and goes on is stored with
 //! its state.
 
 use super::Driver;
