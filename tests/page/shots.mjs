@@ -23,7 +23,7 @@ const LOOKS = [
 ];
 
 mkdirSync(folder, { recursive: true });
-const stages = [["5%", "100s"], ["25%", "150s"], ["50%", "20m"], ["75%", "20m"], ["100%", "20m"]];
+const stages = [["10%", "60s"], ["25%", "120s"], ["50%", "20m"], ["75%", "20m"], ["100%", "20m"]];
 const world = await start({ binary, stages });
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu", "--disable-quic"] });
 console.log(world.url);
@@ -43,7 +43,7 @@ async function shoot(state) {
 
 try {
   await world.until("half-way", (rollout) => rollout.weight === 0.5);
-  await wait(3 * MINUTE);
+  await wait(2 * MINUTE);
   await shoot("healthy");
   world.canary.isDown = true;
   await world.until("tripped", (rollout) => rollout.state === "tripped");

@@ -106,8 +106,8 @@ stages = [${world.stages.map(([weight, dwell]) => `{ weight = "${weight}", dwell
 trip = { cooldown = "45s", max-per-day = 5 }
 [rollout.guards]
 error-rate = { max = "6%", max-ratio = 1.5, max-increase = "2%" }
-latency-p99 = { max-ratio = 3.0 }
-ttft-p99 = { max-ratio = 3.0 }
+latency-p99 = { max-ratio = 4.0 }
+ttft-p99 = { max-ratio = 4.0 }
 rate-limited = { max-increase = "3%" }
 rejected = { max-increase = "3%" }
 `;

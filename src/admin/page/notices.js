@@ -57,7 +57,7 @@ function ofDaemon(status) {
     add("store", "stop", "warn", "The store is failing", `Traffic flows with the last weights, and nothing goes up. ${sentence(status.store.error ?? "")}`);
   }
   if (status.config.error) {
-    add("config", "stop", "warn", "The configuration file was rejected", `What was loaded at ${clock(status.config.loaded_at)} stays in force. ${status.config.error}`);
+    add("config", "stop", "warn", "The configuration file was rejected", `What was loaded at ${clock(status.config.loaded_at)} stays in force.\n\n${status.config.error}`);
   }
   if (status.store.dropped_samples > 0) {
     add("dropped", "calm", "warn", "Some requests are not in the record", `${count(status.store.dropped_samples)} samples were dropped because a queue was full.`);
@@ -92,6 +92,7 @@ export function showNotices(host, status, link, decisions) {
     (node, notice) => {
       node.className = `notice ${notice.tone}`;
       badge(node.children[0], notice.icon, notice.title, notice.tone);
+      node.children[1].classList.toggle("mono", notice.key === "config");
       if (notice.key === "config") say(node.children[1], notice.text);
       else sayMarked(node.children[1], notice.text);
     },

@@ -176,6 +176,8 @@ function showSplit(split, rollout) {
   const share = rollout.weight;
   split.canary.style.width = `${share * 100}%`;
   split.legacy.style.width = `${(1 - share) * 100}%`;
+  split.canary.hidden = share <= 0;
+  split.legacy.hidden = share >= 1;
   attr(split.bar, "aria-label", `legacy ${percent(1 - share)}, canary ${percent(share)} of the traffic`);
   say(split.words.children[0], `legacy ${percent(1 - share)}`);
   say(split.words.children[1], `canary ${percent(share)}`);

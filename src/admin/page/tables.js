@@ -173,7 +173,8 @@ function showGuard(node, guard) {
   const share = progress(guard);
   const shown = `${evidence(guard.evidence)} of ${evidence(guard.needed)}`;
   const tone = guard.verdict === "harm" ? "stop" : share >= 1 ? "go" : "calm";
-  showBar(proof, `${name}: evidence towards ${towards}`, share, isMute ? "none" : shown, tone);
+  proof.hidden = isMute;
+  showBar(proof, `${name}: evidence towards ${towards}`, share, shown, tone);
   const unit = isShare(guard.name) ? percent : millis;
   const isMeasured = guard.value != null && guard.limit != null;
   value.hidden = !isMeasured;
