@@ -52,7 +52,7 @@ fn attempts() -> Vec<AttemptRow> {
             complete: true,
             conn_reused: true,
             client_retry: false,
-            is_call: true,
+            dialect: Some(crate::llm::Dialect::OpenAiChat),
             model: Some("gpt-5".into()),
             usage: Some(usage).filter(|_| !failed),
             upstream_request_id: None,
