@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{ConfigArg, DemoArgs, Failure, RunArgs};
+use super::paint::{Paint, Tone};
+use super::{ConfigArg, DemoArgs, Failure, RunArgs, harmless};
 use crate::app::{self, Source};
 use crate::config::parse::{self, LoadError};
 use crate::demo;
@@ -52,10 +53,16 @@ pub(super) fn check(args: &ConfigArg) -> Result<(), Failure> {
     let parsed = parse::load(&args.config).map_err(|error| load_failure(&error))?;
     let name = args.config.display().to_string();
     for warning in &parsed.warnings {
-        eprintln!("{}", warning.render(&name));
+        let warning = harmless::lines(&warning.render(&name));
+        let (head, source) = warning.split_once('\n').unwrap_or((&warning, ""));
+        eprintln!("{}", Paint::stderr().tint(Tone::Care, head));
+        if !source.is_empty() {
+            eprintln!("{source}");
+        }
     }
     let config = &parsed.config;
-    stdout::line(&format!("{name}: ok"));
+    let ok = Paint::stdout().tint(Tone::Good, "ok");
+    stdout::line(&format!("{name}: {ok}"));
     stdout::line(&format!("  legacy  {}", config.arms.legacy.base_url));
     stdout::line(&format!("  canary  {}", config.arms.canary.base_url));
     for rollout in &config.rollouts {

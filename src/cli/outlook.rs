@@ -167,7 +167,7 @@ pub(super) fn ladder(rollout: &Value) -> Vec<(String, bool)> {
 /// What the canary costs beside legacy, from the requests whose cost is known.
 #[derive(Debug, PartialEq)]
 pub(super) struct Saving {
-    /// US dollars per 1,000 requests on legacy.
+    /// US dollars per 1,000 answered requests on legacy.
     pub(super) legacy_per_1k: f64,
     /// The same on the canary.
     pub(super) canary_per_1k: f64,
@@ -175,12 +175,15 @@ pub(super) struct Saving {
     pub(super) so_far: f64,
 }
 
-/// Known once both arms have requests of known cost.
+/// Known once both arms have requests of known cost. Failures cost nothing and bring nothing: whoever
+/// rescues them pays, so they must not make their arm look cheap.
 pub(super) fn saving(rollout: &Value) -> Option<Saving> {
     let of = |arm: &str| {
         let at = |field: &str| format!("/arms/{arm}/{field}");
+        let unknown = ["unpriced", "no_usage", "errors", "rate_limited"];
+        let unknown = unknown.map(|field| count(rollout, &at(field)));
         let known = count(rollout, &at("requests"))
-            .checked_sub(count(rollout, &at("unpriced")) + count(rollout, &at("no_usage")))
+            .checked_sub(unknown.iter().sum())
             .filter(|known| *known > 0)?;
         let cost = float_at(rollout, &at("cost_usd"))?;
         #[expect(clippy::cast_precision_loss, reason = "a sum of money for people")]
@@ -202,10 +205,10 @@ impl Saving {
         let share = format!("{:.0}%", change.abs() * 100.0);
         Some(if self.so_far < 0.0 {
             let sum = dollars(-self.so_far);
-            format!("the canary cost about {sum} more so far: {share} more per request")
+            format!("the canary cost about {sum} more so far: {share} more per answer")
         } else {
             let sum = dollars(self.so_far);
-            format!("the canary saved about {sum} so far: {share} less per request")
+            format!("the canary saved about {sum} so far: {share} less per answer")
         })
     }
 
@@ -216,7 +219,7 @@ impl Saving {
     /// One sentence.
     pub(super) fn words(&self) -> String {
         let (legacy, canary) = (dollars(self.legacy_per_1k), dollars(self.canary_per_1k));
-        let each = format!("per 1,000 requests the canary costs {canary}, legacy {legacy}");
+        let each = format!("per 1,000 answers the canary costs {canary}, legacy {legacy}");
         let Some(change) = self.change() else {
             return each;
         };

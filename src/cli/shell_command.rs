@@ -41,6 +41,8 @@ pub(super) fn completions(args: &CompletionsArgs, mut command: Command) {
 
 /// `cutover man`
 pub(super) fn man(args: &ManArgs, command: Command) -> Result<(), Failure> {
+    // Its page would only repeat the others.
+    let command = command.disable_help_subcommand(true);
     let Some(folder) = &args.out else {
         let mut out = Vec::new();
         Man::new(command)
@@ -56,7 +58,7 @@ pub(super) fn man(args: &ManArgs, command: Command) -> Result<(), Failure> {
 
 fn write_all(folder: &Path, command: Command) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(command.disable_help_subcommand(true), folder)?;
+    clap_mangen::generate_to(command, folder)?;
     stdout::line(&format!("man pages are in {}", folder.display()));
     Ok(())
 }

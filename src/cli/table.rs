@@ -17,11 +17,14 @@ use crate::clock::UnixMillis;
 pub(super) struct Cell {
     text: String,
     tone: Tone,
+    /// A sentence may begin with a number and stays left all the same.
+    is_words: bool,
 }
 
 impl From<String> for Cell {
     fn from(text: String) -> Self {
         Self {
+            is_words: text.starts_with(char::is_alphabetic),
             text,
             tone: Tone::Plain,
         }
@@ -31,9 +34,16 @@ impl From<String> for Cell {
 impl Cell {
     /// A cell in a tone.
     pub(super) fn new(tone: Tone, text: impl Into<String>) -> Self {
+        let cell = Self::from(text.into());
+        Self { tone, ..cell }
+    }
+
+    /// A sentence.
+    fn words(text: String) -> Self {
+        let cell = Self::from(text);
         Self {
-            text: text.into(),
-            tone,
+            is_words: true,
+            ..cell
         }
     }
 }
@@ -295,7 +305,7 @@ fn guard_row(guard: &Value) -> [Cell; 6] {
         guard_value(guard, "/value").into(),
         guard_value(guard, "/limit").into(),
         outlook::evidence(guard).into(),
-        outlook::needs(guard).into(),
+        Cell::words(outlook::needs(guard)),
     ]
 }
 
@@ -318,7 +328,7 @@ fn write_cells<const N: usize>(text: &mut String, rows: &[[Cell; N]], paint: Pai
             let padding = " ".repeat(width.saturating_sub(cell.text.chars().count()));
             let shown = paint.tint(cell.tone, &cell.text);
             // Words to the left, numbers to the right.
-            if place == 0 || cell.text.chars().next().is_some_and(char::is_alphabetic) {
+            if place == 0 || cell.is_words {
                 out.push_str(&format!("{shown}{padding}  "));
             } else {
                 out.push_str(&format!("{padding}{shown}  "));

@@ -119,23 +119,28 @@ fn what_a_guard_needs_is_an_estimate_in_words() {
 
 #[test]
 fn a_saving_counts_only_requests_of_known_cost() {
-    let arm = |requests: u64, unpriced: u64, cost: Value| json!({"requests": requests, "unpriced": unpriced, "no_usage": 0, "cost_usd": cost});
+    let arm = |answered: u64, unpriced: u64, cost: Value| {
+        let requests = answered + 30;
+        json!({"requests": requests, "unpriced": unpriced, "no_usage": 0, "errors": 20,
+            "rate_limited": 10, "cost_usd": cost})
+    };
     let rollout =
         |legacy: Value, canary: Value| json!({"arms": {"legacy": legacy, "canary": canary}});
     let known = rollout(arm(1_000, 0, json!(2.0)), arm(600, 100, json!(0.5)));
     assert_eq!(
         saving(&known).unwrap().words(),
-        "per 1,000 requests the canary costs $1.00, legacy $2.00: 50% less, saved about $0.5000 so far"
+        "per 1,000 answers the canary costs $1.00, legacy $2.00: 50% less, saved about $0.5000 so far"
     );
     let dearer = rollout(arm(1_000, 0, json!(2.0)), arm(500, 0, json!(1.5)));
     assert_eq!(
         saving(&dearer).unwrap().words(),
-        "per 1,000 requests the canary costs $3.00, legacy $2.00: 50% more, spent about $0.5000 more so far"
+        "per 1,000 answers the canary costs $3.00, legacy $2.00: 50% more, spent about $0.5000 more so far"
     );
     for unknown in [
         rollout(arm(1_000, 0, json!(null)), arm(500, 0, json!(1.5))),
         rollout(arm(1_000, 0, json!(2.0)), arm(500, 500, json!(0.0))),
         rollout(arm(1_000, 0, json!(2.0)), arm(0, 0, json!(null))),
+        rollout(arm(1_000, 0, json!(2.0)), arm(0, 0, json!(0.1))),
     ] {
         assert_eq!(saving(&unknown), None);
     }

@@ -59,7 +59,7 @@ fn why_it_does_not_move_stands_above_the_numbers() {
       canary: its rate limits have room for 900 of 10,000 requests
 
       guard        verdict    canary  limit  evidence    needs
-      error-rate   undecided   0.32%  0.99%   4.1 of 20   1,900 more requests, ~9m
+      error-rate   undecided   0.32%  0.99%   4.1 of 20  1,900 more requests, ~9m
       latency-p99  healthy     1.21s  1.34s  >200 of 20  proven
       ttft-p99     no-data         -      -           -  no data in this stage yet
 

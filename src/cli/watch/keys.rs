@@ -143,6 +143,8 @@ impl Screen {
             self.mode = Mode::Ask(prompt);
             return Effect::None;
         }
+        // Its decision will be the newest.
+        self.scroll = 0;
         self.answer = Some(Answer {
             end: End::Open,
             text: format!("{} {}: sent ...", prompt.action.name(), prompt.rollout),

@@ -47,7 +47,7 @@ fn without_numbers(text: &str) -> String {
     for line in text.lines() {
         let words = line.split_whitespace().map(|word| {
             let bare = word
-                .trim_start_matches(['$', '#'])
+                .trim_start_matches(['$', '#', '>'])
                 .trim_end_matches(['%', 's', 'm']);
             if bare.parse::<f64>().is_ok() {
                 "N"
@@ -332,7 +332,7 @@ async fn status_and_decisions_have_the_fields_of_the_contract() {
     canary N N N N N N N - - N N - -
 
     guard verdict canary limit evidence needs
-    error-rate healthy N N >200 of N proven
+    error-rate healthy N N N of N proven
     ");
 }
 

@@ -40,8 +40,12 @@ pub(super) fn bar(screen: &Screen, ink: Ink, width: usize, now: UnixMillis) -> S
     if screen.rollouts().len() > 1 {
         let mut spans = vec![Span::raw(" ")];
         for (place, rollout) in screen.rollouts().iter().enumerate() {
-            let name = format!(" {} ", word(rollout, "/name"));
-            let tone = outlook::tone_of_state(word(rollout, "/state"));
+            let state = word(rollout, "/state");
+            let name = match state {
+                "running" => format!(" {} ", word(rollout, "/name")),
+                _ => format!(" {}: {state} ", word(rollout, "/name")),
+            };
+            let tone = outlook::tone_of_state(state);
             let style = match place == screen.selected {
                 true => ink.of(tone).add_modifier(Modifier::REVERSED),
                 false => ink.of(tone),
@@ -91,33 +95,36 @@ pub(super) fn trouble(screen: &Screen, ink: Ink, width: usize, now: UnixMillis) 
 /// Where the rollout stands, why, and what comes next.
 pub(super) fn state(rollout: &Value, ink: Ink, width: usize, now: UnixMillis) -> Section {
     let state = word(rollout, "/state");
-    let stage = format!(
-        "  stage {}/{}",
-        number(rollout, "/stage/index"),
-        number(rollout, "/stage/of")
-    );
     let since = moment(rollout, "/stage/since").map(|at| {
         let ms = now.millis_since(at).max(1_000);
         format!(", {} in it", for_people(ms - ms % 1_000))
     });
     let attempt = match count(rollout, "/attempt") {
-        0 | 1 => String::new(),
-        attempt => format!(", attempt {attempt}"),
+        0 | 1 => None,
+        attempt => Some(format!(", attempt {attempt}")),
     };
     let word_style = ink
         .of(outlook::tone_of_state(state))
         .add_modifier(Modifier::BOLD | Modifier::REVERSED);
-    let mut lines = vec![Line::from(vec![
+    let (index, of) = (
+        number(rollout, "/stage/index"),
+        number(rollout, "/stage/of"),
+    );
+    let mut first = Line::from(vec![
         Span::raw(" "),
         Span::styled(format!(" {} ", state.to_uppercase()), word_style),
         ink.span(
             Tone::Strong,
             format!("  {} to the canary", share(rollout, "/weight")),
         ),
-        Span::raw(stage),
-        Span::raw(since.unwrap_or_default()),
-        Span::raw(attempt),
-    ])];
+        Span::raw(format!("  stage {index}/{of}")),
+    ]);
+    for part in [since, attempt].into_iter().flatten() {
+        if first.width() + part.len() <= width {
+            first.push_span(Span::raw(part));
+        }
+    }
+    let mut lines = vec![first];
     lines.extend(ladder(rollout, ink, width));
     let mut say = |name: &str, tone: Tone, words: &str| {
         let mut name = format!(" {name:<6}");

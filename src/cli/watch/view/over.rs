@@ -29,7 +29,7 @@ Tab, arrows  another rollout   Up, Down, Home  older decisions   Space  ask now 
 
 A bar is a guard's proof that the canary is no worse than allowed, in this stage. A rollout goes \
 up when all are full, the dwell is over and nothing speaks against it. Arms: p50 and p99 are of \
-the last minutes, counts and costs since the migration began; cost/1k is per 1,000 requests of \
+the last minutes, counts and costs since the migration began; cost/1k is per 1,000 answers of \
 known cost. Masked: failures that the other arm made good.";
 
 /// The last lines: what became of an order, and the keys.

@@ -121,9 +121,9 @@ fn a_healthy_rollout_says_where_it_stands_and_why_it_waits() {
     arms ──────────────────────────────────────────────────────────────────────────────────────────────
              requests   errors  429  masked    p50    p99  ttft p50  ttft p99  tok/s  cost/1k    cost
     legacy     12,745     0.1%    2       0  134ms  285ms      92ms     234ms    148    $1.89  $24.09
-    canary     12,745    0.31%    2       0  134ms  234ms      92ms     234ms    148    $1.29  $16.50
-    differs            +0.21pp                  0%   -18%        0%        0%     0%     -32%
-    the canary saved about $7.59 so far: 32% less per request
+    canary     12,745    0.31%    2       0  134ms  234ms      92ms     234ms    148    $1.30  $16.50
+    differs            +0.21pp                  0%   -18%        0%        0%     0%     -31%
+    the canary saved about $7.54 so far: 31% less per answer
     guards: proof towards the next stage ──────────────────────────────────────────────────────────────
     ttft-p99     undecided  176ms of 668ms  ████████████░░░░░░░░░░░░  1,900 more requests, ~9m
     error-rate   healthy    0.32% of 0.99%  ████████████████████████  proven
@@ -160,10 +160,10 @@ fn a_tripped_canary_says_when_it_is_probed() {
     arms ──────────────────────────────────────────────────────────────────────────
              requests   errors  429    p50    p99  ttft p50  ttft p99  cost/1k
     legacy     12,745     0.1%    2  134ms  285ms      92ms     234ms    $1.89
-    canary     12,745    0.31%    2  134ms  234ms      92ms     234ms    $1.29
-    differs            +0.21pp          0%   -18%        0%        0%     -32%
+    canary     12,745    0.31%    2  134ms  234ms      92ms     234ms    $1.30
+    differs            +0.21pp          0%   -18%        0%        0%     -31%
     canary: its connections fail, so it is not dialled (breaker open)
-    the canary saved about $7.59 so far: 32% less per request
+    the canary saved about $7.54 so far: 31% less per answer
     guards: proof towards the next stage ──────────────────────────────────────────
     ttft-p99     undecided  176ms of 668ms  ███████░░░░░░  1,900 more requests, ~9m
     error-rate   healthy    0.32% of 0.99%  █████████████  proven
@@ -193,9 +193,9 @@ fn a_rollback_says_what_was_proven_and_how_to_go_on() {
     arms ──────────────────────────────────────────────────────────────────────────
              requests   errors  429    p50    p99  ttft p50  ttft p99  cost/1k
     legacy     12,745     0.1%    2  134ms  285ms      92ms     234ms    $1.89
-    canary     12,745    0.31%    2  134ms  234ms      92ms     234ms    $1.29
-    differs            +0.21pp          0%   -18%        0%        0%     -32%
-    the canary saved about $7.59 so far: 32% less per request
+    canary     12,745    0.31%    2  134ms  234ms      92ms     234ms    $1.30
+    differs            +0.21pp          0%   -18%        0%        0%     -31%
+    the canary saved about $7.54 so far: 31% less per answer
     guards: proof towards the next stage ──────────────────────────────────────────
     error-rate   harm        3.1% of 0.99%  █████████████  proven harm
     ttft-p99     undecided  176ms of 668ms  ███████░░░░░░  1,900 more requests, ~9m
@@ -227,7 +227,7 @@ fn a_tiny_terminal_keeps_what_tells_most() {
     legacy     12,745     0.1%  134ms  285ms     234ms
     canary     12,745    0.31%  134ms  234ms     234ms
     differs            +0.21pp     0%   -18%        0%
-    the canary saved about $7.59 so far: 32% less per request
+    the canary saved about $7.54 so far: 31% less per answer
     guards: proof towards the next stage ──────────────────────
     ttft-p99     undecided  ████░░░░░  1,900 more requests, ~9m
     error-rate   healthy    █████████  proven
@@ -334,7 +334,7 @@ fn several_rollouts_are_named_and_the_finished_one_says_what_to_keep() {
     screen.press(KeyEvent::new(KeyCode::Tab, KeyModifiers::NONE));
     let text = shown(&screen, 100, 30);
     for expected in [
-        " default   search  Tab",
+        " default   search: complete  Tab",
         "COMPLETE",
         "keep  legacy's credentials",
         "none yet",
