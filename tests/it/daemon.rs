@@ -16,6 +16,7 @@ mod outage;
 mod pinning;
 mod process;
 mod reload;
+mod report;
 mod restart;
 mod scene;
 mod sdk;
