@@ -68,6 +68,9 @@ fn overlap(legacy: f64, canary: f64) -> f64 {
     }
 }
 
+/// Which times of an arm.
+type Of = fn(&Times) -> &Sketch;
+
 /// All differences that the record can tell.
 pub(super) fn differences(
     points: &[SeriesPoint],
@@ -75,10 +78,10 @@ pub(super) fn differences(
     to: UnixMillis,
 ) -> Vec<Difference> {
     let stretches = stretches(points, from, to);
-    let latency = |times: &Times| times.latency.clone();
-    let ttft = |times: &Times| times.ttft.clone();
-    let tpot = |times: &Times| times.tpot.clone();
-    let quantiles: [(&'static str, fn(&Times) -> Sketch, f64); 5] = [
+    let latency: Of = |times| &times.latency;
+    let ttft: Of = |times| &times.ttft;
+    let tpot: Of = |times| &times.tpot;
+    let quantiles: [(&'static str, Of, f64); 5] = [
         ("latency_p50_ms", latency, 0.5),
         ("latency_p99_ms", latency, 0.99),
         ("ttft_p50_ms", ttft, 0.5),
@@ -152,12 +155,7 @@ fn errors(stretches: &[Stretch]) -> Option<Difference> {
     ))
 }
 
-fn times(
-    stretches: &[Stretch],
-    metric: &'static str,
-    of: fn(&Times) -> Sketch,
-    q: f64,
-) -> Option<Difference> {
+fn times(stretches: &[Stretch], metric: &'static str, of: Of, q: f64) -> Option<Difference> {
     let mut sums = Sums::default();
     let mut mixed = PerArm::<Sketch>::default();
     for stretch in stretches {

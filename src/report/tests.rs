@@ -205,9 +205,9 @@ fn arms_are_compared_at_the_same_times_only() {
 
 #[test]
 fn savings_are_the_same_requests_at_legacys_cost() {
-    let points: Vec<_> = (0..60)
-        .map(|minute| {
-            let count = 50 + 10 * (minute as u64 % 5);
+    let points: Vec<_> = (0i64..)
+        .zip((0..60u64).map(|minute| 50 + 10 * (minute % 5)))
+        .map(|(minute, count)| {
             point(
                 minute,
                 measured(count, 0, 0.010, 500.0),

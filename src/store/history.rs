@@ -217,6 +217,7 @@ fn has_wal(path: &Path) -> bool {
     Path::new(&wal).exists()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
 fn failing(error: sqlx::Error) -> StoreError {
     StoreError::Unavailable {
         reason: describe(&error),

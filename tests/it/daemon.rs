@@ -20,6 +20,7 @@ mod page;
 mod pinning;
 mod process;
 mod reload;
+mod report;
 mod restart;
 mod scene;
 mod sdk;

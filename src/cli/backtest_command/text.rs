@@ -109,6 +109,11 @@ fn write_reasons(text: &mut String, answer: &Answer<'_>) {
     }
 }
 
+/// One number of a course.
+type Count = fn(&Course) -> usize;
+/// One number of an exposure.
+type Part = fn(&Exposure) -> f64;
+
 fn summary(answer: &Answer<'_>) -> Vec<[String; 3]> {
     let [was, would] = &answer.courses;
     let began = answer.replayed.from;
@@ -135,7 +140,7 @@ fn summary(answer: &Answer<'_>) -> Vec<[String; 3]> {
         after(was.completed_at),
         after(would.completed_at),
     ]);
-    let counts: [(&str, fn(&Course) -> usize); 3] = [
+    let counts: [(&str, Count); 3] = [
         ("trips", |course| course.trips),
         ("rollbacks", |course| course.rollbacks),
         ("retreats", |course| course.retreats),
@@ -143,7 +148,7 @@ fn summary(answer: &Answer<'_>) -> Vec<[String; 3]> {
     for (name, of) in counts {
         rows.push([name.to_owned(), of(was).to_string(), of(would).to_string()]);
     }
-    let exposures: [(&str, fn(&Exposure) -> f64); 2] = [
+    let exposures: [(&str, Part); 2] = [
         ("canary requests", |exposure| exposure.requests),
         ("failed on the canary", |exposure| exposure.failed),
     ];

@@ -95,6 +95,10 @@ fn quantile(mut times: Vec<f64>, q: f64) -> f64 {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table or story, read from top to bottom"
+)]
 async fn the_figures_are_those_of_the_rows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cutover.db");
