@@ -22,6 +22,7 @@ use crate::driver::Request as DriverRequest;
 use crate::proxy::gauges::Gauges;
 use crate::proxy::plane::Plane;
 use crate::store::Store;
+use crate::trace::export::Fates;
 
 mod api;
 mod auth;
@@ -45,6 +46,8 @@ pub struct Admin {
     pub ready: watch::Receiver<bool>,
     /// How many connections the workers have.
     pub gauges: Gauges,
+    /// What becomes of spans.
+    pub spans: Arc<Fates>,
 }
 
 /// An answer of the admin port.

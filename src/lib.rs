@@ -35,3 +35,4 @@ pub mod demo;
 pub mod simulate;
 mod stdout;
 pub mod telemetry;
+pub mod trace;

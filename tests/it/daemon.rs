@@ -20,6 +20,7 @@ mod sdk;
 mod shutdown;
 mod simulate;
 mod store_failure;
+mod traces;
 
 use std::time::Duration;
 
