@@ -215,3 +215,12 @@ pub(super) fn add_connections(page: &mut Page, connections: Connections) {
         series(|figures| figures.failed),
     );
 }
+
+pub(super) fn add_spans(page: &mut Page, fates: [(&'static str, u64); 3]) {
+    page.counter(
+        "cutover_spans_total",
+        "Spans of traces: taken by the collector (sent), dropped because the queue was full, or given up \
+         because the collector failed",
+        fates.map(|(fate, count)| (vec![("result", fate)], count as f64)),
+    );
+}

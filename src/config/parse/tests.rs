@@ -20,6 +20,7 @@ fn env(name: &str) -> Option<String> {
         "RELAY_API_KEY" => "sk-relay\n",
         "ADMIN_TOKEN" | "CUTOVER_ADMIN_TOKEN" => "admin-token",
         "SLACK_URL" => "https://hooks.slack.com/services/T/B/x",
+        "OTLP_AUTHORIZATION" => "Bearer collector",
         "EMPTY" => " ",
         _ => return None,
     };
@@ -178,7 +179,7 @@ fn every_further_key_of_the_example_does_something() {
         lines[index] = &line;
         assert_ne!(config(&lines.join("\n")), built_in, "{line}");
     }
-    assert_eq!(count, 22);
+    assert_eq!(count, 24);
 }
 
 #[test]
