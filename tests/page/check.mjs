@@ -117,6 +117,7 @@ await shows(state(page), "held");
 page.expected = null;
 await shows(page.locator(".why-text"), "<img src=x onerror=");
 await shows(page.locator(".notice-text"), "<img src=x");
+await shows(page.locator(".decisions summary").first(), "hold");
 await page.locator(".decisions summary").first().click();
 await shows(page.locator(".decisions .parts").first(), "<img src=x");
 await shows(page.locator(".decisions .facts").first(), "an operator");

@@ -1,6 +1,6 @@
 // Pictures of the dashboard for the documentation: a migration half-way, tripped, and rolled back.
 //
-//   node tests/page/shots.mjs [folder]        after `cargo build`; takes about fifteen minutes
+//   node tests/page/shots.mjs [folder]        after `cargo build`; takes about ten minutes
 //
 // All that is seen is real: the daemon decides by itself, only the providers' faults are played.
 
@@ -23,7 +23,7 @@ const LOOKS = [
 ];
 
 mkdirSync(folder, { recursive: true });
-const stages = [["10%", "60s"], ["25%", "120s"], ["50%", "20m"], ["75%", "20m"], ["100%", "20m"]];
+const stages = [["20%", "60s"], ["35%", "60s"], ["50%", "20m"], ["75%", "20m"], ["100%", "20m"]];
 const world = await start({ binary, stages });
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu", "--disable-quic"] });
 console.log(world.url);
@@ -52,7 +52,8 @@ try {
   world.canary.isDown = false;
   await world.until("back", (rollout) => rollout.weight > 0);
   await wait(MINUTE);
-  world.canary.errors = 0.045;
+  // The second trip of a day is a rollback.
+  world.canary.isDown = true;
   await world.until("rolled back", (rollout) => rollout.state === "rolled-back");
   await wait(15000);
   await shoot("rolled-back");

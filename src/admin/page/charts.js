@@ -88,7 +88,8 @@ export class Charts {
         this.fault.hidden = false;
       }
     }
-    const every = this.range[1] === null || this.range[1] <= 24 ? 15000 : 60000;
+    // A point of ten minutes does not change in fifteen seconds; a decision asks at once.
+    const every = Math.min(120000, Math.max(15000, (this.data?.step_ms ?? 60000) / 4));
     this.timer = setTimeout(() => this.load(), every);
   }
 

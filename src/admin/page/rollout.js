@@ -188,13 +188,13 @@ function tilesOf({ arms }) {
   const saved = savings(arms);
   const masked = legacy.masked + canary.masked;
   const ratio = (a, b) => (a == null || b == null || b === 0 ? null : a / b - 1);
-  const faster = ratio(canary.latency_ms.p99, legacy.latency_ms.p99);
+  const faster = ratio(canary.latency_ms.p50, legacy.latency_ms.p50);
   const tiles = [
     ["Errors of the canary", percent(canary.error_rate), `legacy ${percent(legacy.error_rate)}`, null],
     [
-      "p99 of the canary",
-      millis(canary.latency_ms.p99),
-      faster === null ? `legacy ${millis(legacy.latency_ms.p99)}` : `legacy ${millis(legacy.latency_ms.p99)}, ${Math.abs(faster * 100).toFixed(0)}% ${faster < 0 ? "faster" : "slower"}`,
+      "Median latency of the canary",
+      millis(canary.latency_ms.p50),
+      faster === null ? `legacy ${millis(legacy.latency_ms.p50)}` : `legacy ${millis(legacy.latency_ms.p50)}, ${Math.abs(faster * 100).toFixed(0)}% ${faster < 0 ? "faster" : "slower"}`,
       null,
     ],
     ["Rescued by failover", count(masked), masked > 0 ? "failures that no client saw" : "nothing to rescue yet", null],

@@ -82,9 +82,11 @@ export function showArms(arms, rollout, status) {
   // What neither arm has says nothing.
   const isSaid = ([name, text]) =>
     !OPTIONAL.includes(name) || [legacy, canary].some((arm) => !["–", "0%"].includes(text(arm)));
-  // The slowest of a hundred are known only after many hundreds.
+  // The slowest of a hundred are known only after many hundreds. While the share changed within the window,
+  // each arm has most of its requests at another time of it, and one bad minute can be all of the difference.
   const least = Math.min(legacy.requests, canary.requests);
-  const isKnown = (name) => least >= (name.includes("p99") ? 1000 : 100);
+  const isSteady = Date.now() - new Date(rollout.stage.since).getTime() >= status.window_s * 1000;
+  const isKnown = (name) => (name.includes("p99") ? least >= 1000 && isSteady : least >= 100);
   keyed(
     arms.body,
     ROWS.filter(isSaid),
@@ -104,12 +106,14 @@ export function showArms(arms, rollout, status) {
       attr(cells[3], "data-tone", tone);
     },
   );
-  say(arms.note, `Counts since this rollout began; times of the last ${span(status.window_s * 1000)}.`);
+  const window = `Counts since this rollout began; times of the last ${span(status.window_s * 1000)}.`;
+  say(arms.note, isSteady ? window : `${window} The share changed within them, so p99 may mirror different minutes; the guards compare like with like.`);
 }
 
 export function makeGuards() {
   const list = el("ul", { class: "guards" });
-  return { node: list, list };
+  const note = el("p", { class: "muted small", hidden: true }, "While the canary gets no traffic there is no new evidence; this is what was known before.");
+  return { node: el("div", {}, note, list), list, note };
 }
 
 const isShare = (name) => !name.includes("latency") && !name.includes("ttft");
@@ -199,6 +203,7 @@ function guardWords(guard) {
 }
 
 export function showGuards(guards, rollout) {
+  guards.note.hidden = !["tripped", "rolled-back"].includes(rollout.state);
   keyed(guards.list, rollout.guards, (guard) => guard.name, makeGuard, showGuard);
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
@@ -113,4 +114,68 @@ async fn an_operator_sees_and_moves_a_migration_in_a_browser() {
     let ended = check.0.wait().unwrap();
     assert!(ended.success(), "the check failed; see above");
     load.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_and_its_charts_come_from_the_admin_port() {
+    let scene = Scene::new(STAGES).await;
+    let daemon = scene.start().await;
+    daemon
+        .until("at half", |rollout| rollout["weight"] == 0.5)
+        .await;
+    let page = daemon.get("/").await.unwrap();
+    assert_eq!(page.head.status, 200);
+    assert!(page.text().starts_with("<!doctype html>"));
+    let policy = page.head.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none';"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    let known = page.head.header("etag").unwrap().to_owned();
+    let status = async |path: &str, header: (&str, &str)| {
+        let answer = daemon.ask("GET", path, &[header], "").await.unwrap();
+        answer.head.status
+    };
+    assert_eq!(status("/", ("if-none-match", &known)).await, 304);
+    assert_eq!(
+        status("/assets/page.js", ("if-none-match", &known)).await,
+        304
+    );
+    for path in ["/assets/page.css", "/charts.json?rollout=default"] {
+        let foreign = ("sec-fetch-site", "cross-site");
+        assert_eq!(status(path, foreign).await, 403, "{path}");
+    }
+
+    let load = Load::start(daemon.proxy);
+    load.answers(100).await;
+    load.stop_without_failures().await;
+    let path = "/charts.json?rollout=default&from=-1h&width=600&small=300&offset=120";
+    let (mut charts, began) = (daemon.get(path).await.unwrap().json(), Instant::now());
+    while charts["at_ms"].as_array().unwrap().is_empty() {
+        assert!(began.elapsed() < PATIENCE, "the traffic is not recorded");
+        charts = daemon.get(path).await.unwrap().json();
+    }
+    assert_eq!(charts["step_ms"], 60_000);
+    assert_eq!(charts["weight"]["decisions"][0]["kind"], "start");
+    let metrics = charts["metrics"].as_array().unwrap();
+    assert_eq!(metrics.len(), 8);
+    for metric in metrics {
+        let svg = metric["svg"].as_str().unwrap();
+        assert!(
+            svg.starts_with("<svg ") && svg.contains(" width=\"300\""),
+            "{svg}"
+        );
+        let points = charts["at_ms"].as_array().unwrap().len();
+        assert_eq!(metric["legacy"].as_array().unwrap().len(), points);
+    }
+    let weight = charts["weight"]["svg"].as_str().unwrap();
+    assert!(weight.contains(" width=\"600\""), "{weight}");
+    for (path, status) in [
+        ("/charts.json", 404),
+        ("/charts.json?rollout=other", 404),
+        ("/charts.json?rollout=default&from=soon", 400),
+        ("/charts.json?rollout=default&colour=red", 400),
+        ("/assets/other.js", 404),
+    ] {
+        let answer = daemon.get(path).await.unwrap();
+        assert_eq!(answer.head.status, status, "{path}");
+    }
 }
