@@ -18,8 +18,10 @@ use crate::controller::step::{Action, Command};
 use crate::controller::{Decision, Effect, Event, Input, Phase, Reset, State, adopt, step, stop};
 
 const LOOK_MS: i64 = 1_000;
-/// About as long as the store takes to commit a raise, which holds from then on.
+/// About as long as the store takes to commit a raise, if the record does not say it.
 const COMMIT_MS: i64 = 10;
+/// A commit that took longer failed.
+const COMMIT_AT_MOST_MS: i64 = 5_000;
 /// A recorded probe answers a permit that the replay gives at most so much later.
 const PROBE_KEPT_MS: i64 = 10_000;
 
@@ -64,6 +66,15 @@ pub struct Replayed {
     pub state: State,
 }
 
+/// A raise that is being committed.
+#[derive(Debug)]
+struct Raise {
+    proposal: u64,
+    weight: Weight,
+    asked_at: UnixMillis,
+    holds_at: UnixMillis,
+}
+
 /// A replay under way.
 #[derive(Debug)]
 pub struct Replay<'a> {
@@ -75,6 +86,7 @@ pub struct Replay<'a> {
     now: UnixMillis,
     next_fact: usize,
     is_stopped: bool,
+    raise: Option<Raise>,
     asked_for_probe: bool,
     untaken_probes: VecDeque<(UnixMillis, bool)>,
     out: Vec<Decision>,
@@ -97,6 +109,7 @@ impl<'a> Replay<'a> {
             now: from,
             next_fact,
             is_stopped: false,
+            raise: None,
             asked_for_probe: false,
             untaken_probes: VecDeque::new(),
             out: Vec::new(),
@@ -111,6 +124,7 @@ impl<'a> Replay<'a> {
                 reason: String::new(),
             };
             replay.look(from, &[], None, Some(Event::Operator(begin)));
+            replay.commit(true);
             replay.out.clear();
         }
         replay
@@ -119,6 +133,7 @@ impl<'a> Replay<'a> {
     /// Takes the next cells, in the order in which they closed.
     pub fn feed(&mut self, cells: Vec<Cell>) {
         for cell in cells {
+            self.time_commit(&cell);
             self.go_on_to(cell.opened_at);
             self.cells += 1;
             let parts = match self.recorded.stop_at(cell.closed_at) {
@@ -161,14 +176,26 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// When to look next, not after `to`, and what happens then. Where the record decided within the next
-    /// second, the look is at that moment: no other look came in between.
+    /// A new weight opens a new cell: the first one under the proposed weight tells when the commit was done.
+    fn time_commit(&mut self, cell: &Cell) {
+        if let Some(raise) = &mut self.raise {
+            let took_ms = cell.opened_at.millis_since(raise.asked_at);
+            if cell.weight == raise.weight && (0..COMMIT_AT_MOST_MS).contains(&took_ms) {
+                raise.holds_at = cell.opened_at;
+            }
+        }
+    }
+
+    /// When to look next, not after `to`, and what happens then. Where the record decided less than a second
+    /// after a usual look, the look is at that moment: no other one came in between.
     fn next_look(&mut self, to: UnixMillis) -> (UnixMillis, Option<Fact>) {
-        let usual = to.min(self.now.plus_millis(LOOK_MS));
-        let usual = self
-            .recorded
-            .next_decision(self.now, usual)
-            .unwrap_or(usual);
+        let usual = self.now.plus_millis(LOOK_MS);
+        let until = usual.plus_millis(LOOK_MS - 1);
+        let decided = self.recorded.next_decision(self.now, until);
+        let mut usual = decided.unwrap_or(usual).min(to);
+        if let Some(raise) = &self.raise {
+            usual = usual.min(raise.holds_at.max(self.now));
+        }
         match self.recorded.facts.get(self.next_fact) {
             Some((at, fact)) if *at <= usual => {
                 self.next_fact += 1;
@@ -283,7 +310,7 @@ impl<'a> Replay<'a> {
                     self.state = Some(stopped.state);
                     self.perform(stopped.effects, self.now, None);
                 }
-                self.is_stopped = true;
+                (self.is_stopped, self.raise) = (true, None);
                 return;
             }
         };
@@ -318,12 +345,25 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// One look, and what follows from it.
+    /// One look, and what follows from it; before it the commit that is done by then.
     fn look(&mut self, at: UnixMillis, closed: &[Cell], open: Option<&Cell>, event: Option<Event>) {
         self.now = self.now.max(at);
-        if self.is_stopped {
-            return;
+        if !self.is_stopped {
+            self.commit(false);
+            self.step(closed, open, event);
         }
+    }
+
+    /// Tells the controller that its raise is committed, once it is, or at once.
+    fn commit(&mut self, at_once: bool) {
+        let now = self.now;
+        let done = self.raise.take_if(|raise| at_once || raise.holds_at <= now);
+        if let Some(Raise { proposal, .. }) = done {
+            self.step(&[], None, Some(Event::Committed { proposal }));
+        }
+    }
+
+    fn step(&mut self, closed: &[Cell], open: Option<&Cell>, event: Option<Event>) {
         let Some(state) = self.state.take() else {
             return;
         };
@@ -363,9 +403,13 @@ impl<'a> Replay<'a> {
                 Effect::Propose {
                     proposal, decision, ..
                 } => {
+                    self.raise = Some(Raise {
+                        proposal,
+                        weight: decision.weight_to,
+                        asked_at: at,
+                        holds_at: at.plus_millis(COMMIT_MS),
+                    });
                     self.out.push(decision);
-                    let at = at.plus_millis(COMMIT_MS);
-                    self.look(at, &[], open, Some(Event::Committed { proposal }));
                 }
                 Effect::PermitProbe => {
                     self.asked_for_probe = true;
