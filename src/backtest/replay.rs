@@ -10,12 +10,16 @@ use super::cut;
 use super::recorded::{Fact, Recorded};
 use crate::arm::{PerArm, Weight};
 use crate::clock::UnixMillis;
-use crate::controller::evidence::{ArmCell, Cell};
+use crate::controller::evidence::Cell;
 use crate::controller::headroom::Headroom;
 use crate::controller::policy::Policy;
 use crate::controller::split::Assigned;
 use crate::controller::step::{Action, Command};
 use crate::controller::{Decision, Effect, Event, Input, Phase, Reset, State, adopt, step, stop};
+
+mod unlike;
+
+pub use unlike::Exposure;
 
 const LOOK_MS: i64 = 1_000;
 /// About as long as the store takes to commit a raise, if the record does not say it.
@@ -24,17 +28,6 @@ const COMMIT_MS: i64 = 10;
 const COMMIT_AT_MOST_MS: i64 = 5_000;
 /// A recorded probe answers a permit that the replay gives at most so much later.
 const PROBE_KEPT_MS: i64 = 10_000;
-
-/// Requests to the canary, and how many of them failed there, before any failover.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Exposure {
-    /// Requests.
-    pub requests: f64,
-    /// Of these, failed.
-    pub failed: f64,
-    /// Requests of times in which the record has none, so that nobody knows how they would have fared.
-    pub unknown: f64,
-}
 
 /// A recorded command that the replay did not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,7 +200,7 @@ impl<'a> Replay<'a> {
 
     /// One cell, or what is left of it.
     fn take(&mut self, mut cell: Cell) {
-        let mut seen = self.seen(&cell);
+        let mut seen = unlike::seen(&cell, self.weight(), self.recorded);
         let to = cell.closed_at.max(self.now);
         loop {
             let weight = self.weight();
@@ -222,65 +215,18 @@ impl<'a> Replay<'a> {
             self.answer_probe(&cell, &seen);
             if self.weight() != weight && at < to {
                 // What had come by then belongs to the weight before.
-                self.count(&cut::until(&cell, at), &open);
+                unlike::count(&mut self.exposure, &cut::until(&cell, at), open.weight);
                 self.look(at, &[open], None, None);
                 cell = cut::from(&cell, at);
-                seen = self.seen(&cell);
+                seen = unlike::seen(&cell, self.weight(), self.recorded);
             }
         }
-        self.count(&cell, &seen);
+        unlike::count(&mut self.exposure, &cell, seen.weight);
         self.answer_probe(&cell, &seen);
         if !cell.is_due(to) {
             self.look(to, &[], Some(&seen), None);
         }
         self.look(to, &[seen], None, None);
-    }
-
-    /// The cell as the replayed controller sees it. Where both weights agree it is the recorded one, what was
-    /// under way when they changed included; else its counts stand for the weight that the replay wants.
-    fn seen(&self, cell: &Cell) -> Cell {
-        let wanted = self.weight();
-        let agree = cell.weight == wanted || self.recorded.weight_at(cell.closed_at) == wanted;
-        if agree {
-            return cell.clone();
-        }
-        let mut seen = Cell {
-            weight: wanted,
-            ..cell.clone()
-        };
-        if wanted == Weight::ZERO {
-            seen.arms.canary = ArmCell::default();
-        }
-        seen
-    }
-
-    /// Books what the canary got, and what it would have got. Another weight changes how many requests meet a
-    /// failing canary, not how many of them fail.
-    fn count(&mut self, cell: &Cell, seen: &Cell) {
-        let canary = &cell.arms.canary;
-        let (requests, failed) = (canary.requests as f64, canary.errors as f64);
-        let all = requests + cell.arms.legacy.requests as f64;
-        let wanted = self.wanted_for(cell, seen);
-        let [recorded, replayed] = &mut self.exposure;
-        recorded.requests += requests;
-        recorded.failed += failed;
-        if wanted == cell.weight {
-            replayed.requests += requests;
-            replayed.failed += failed;
-        } else if cell.weight == Weight::ZERO {
-            replayed.requests += all * wanted.fraction();
-            replayed.unknown += all * wanted.fraction();
-        } else {
-            let factor = wanted.fraction() / cell.weight.fraction();
-            replayed.requests += requests * factor;
-            replayed.failed += failed * factor;
-        }
-    }
-
-    /// The weight that the replay wanted while the cell was open.
-    fn wanted_for(&self, cell: &Cell, seen: &Cell) -> Weight {
-        let is_changed = seen.weight != cell.weight;
-        if is_changed { seen.weight } else { cell.weight }
     }
 
     /// A tripped replay is told how the canary's requests fare that it would not have sent.

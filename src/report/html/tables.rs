@@ -113,11 +113,17 @@ pub(super) fn write_savings(page: &mut String, savings: &Savings) {
         ),
     );
     if let Some(per_month) = &savings.per_month_usd {
-        let traffic = savings.requests_per_month.unwrap_or(0.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "`as` stops at the ends"
+        )]
+        let traffic = savings.requests_per_month.unwrap_or(0.0).round() as u64;
+        let traffic = count(traffic);
         write(
             page,
             &format!(
-                "<tr><th scope=\"row\">per month of {traffic:.0} requests</th><td>{}</td></tr>\n",
+                "<tr><th scope=\"row\">per month of {traffic} requests</th><td>{}</td></tr>\n",
                 estimate(per_month)
             ),
         );
