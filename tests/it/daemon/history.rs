@@ -59,6 +59,10 @@ fn sum(series: &Value, arm: &str, field: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table or story, read from top to bottom"
+)]
 async fn a_series_tells_what_the_status_counted_and_what_was_decided() {
     let scene = Scene::new(STAGES).await;
     let daemon = scene.start().await;
@@ -186,6 +190,10 @@ async fn a_series_tells_what_the_status_counted_and_what_was_decided() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table or story, read from top to bottom"
+)]
 async fn requests_are_filtered_paged_and_never_tell_bodies_or_keys() {
     let scene = Scene::new(STAGES).await;
     let daemon = scene.start().await;
