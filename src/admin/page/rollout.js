@@ -190,9 +190,9 @@ function tilesOf({ arms }) {
   const ratio = (a, b) => (a == null || b == null || b === 0 ? null : a / b - 1);
   const faster = ratio(canary.latency_ms.p50, legacy.latency_ms.p50);
   const tiles = [
-    ["Errors of the canary", percent(canary.error_rate), `legacy ${percent(legacy.error_rate)}`, null],
+    ["Canary error rate", percent(canary.error_rate), `legacy ${percent(legacy.error_rate)}`, null],
     [
-      "Median latency of the canary",
+      "Canary latency p50",
       millis(canary.latency_ms.p50),
       faster === null ? `legacy ${millis(legacy.latency_ms.p50)}` : `legacy ${millis(legacy.latency_ms.p50)}, ${Math.abs(faster * 100).toFixed(0)}% ${faster < 0 ? "faster" : "slower"}`,
       null,
