@@ -3,7 +3,7 @@
 //! Families are made anew at each scrape from one snapshot of the driver, so there is no second set of
 //! numbers and nothing that outlives its rollout. Units are seconds, US dollars, tokens, and ratios up to 1.
 //! What is not known has no series: it is never 0. It asks the driver alone, so it answers while the store
-//! is down; and it shows no key, no address and no name that a client chose.
+//! is down; and it shows no key, no address beyond a receiver's host and no name that a client chose.
 
 use http::StatusCode;
 use prometheus::{TEXT_FORMAT, TextEncoder};
