@@ -4,7 +4,7 @@ VENV := .venv
 TOOLS := .tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix mixed-load fuzz demo bench lint packages sdk-venv sdk-node page-node prometheus clean
+.PHONY: test test-long fault-matrix mixed-load fuzz demo bench bench-history lint packages sdk-venv sdk-node page-node prometheus clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv sdk-node page-node prometheus lint
@@ -51,6 +51,10 @@ bench: bench-packages
 	cargo build --release
 	cargo bench --bench controller
 	cargo bench --bench proxy
+
+## make bench-history: the page and the proxy with 30 days in the store (needs 8 GB of disk)
+bench-history:
+	cargo bench --bench history
 
 # What the tests need beside the Rust toolchain. Packages that are there already cost nothing.
 packages:

@@ -25,6 +25,7 @@ use crate::driver::Request as DriverRequest;
 use crate::proxy::gauges::Gauges;
 use crate::proxy::plane::Plane;
 use crate::store::Store;
+use crate::trace::export::Fates;
 use events::Feed;
 
 mod api;
@@ -54,6 +55,8 @@ pub struct Admin {
     pub ready: watch::Receiver<bool>,
     /// How many connections the workers have.
     pub gauges: Gauges,
+    /// What becomes of spans.
+    pub spans: Arc<Fates>,
 }
 
 /// What an answer holds: bytes at hand, or a stream that never ends by itself.

@@ -215,7 +215,7 @@ impl Line {
     fn hand(&self, alert: &Alert, host: &str) {
         for message in shape::messages(alert, &self.webhook, host) {
             if self.inbox.try_send(message).is_err() {
-                self.board.dropped.fetch_add(1, Ordering::Relaxed);
+                self.board.drop_some(1);
             }
         }
     }
@@ -280,6 +280,24 @@ pub fn host() -> String {
     let name = name.map(|name| name.trim().to_owned());
     name.filter(|name| !name.is_empty())
         .unwrap_or_else(|| "cutover".to_owned())
+}
+
+/// The driver's end alone, and what it hands over.
+#[cfg(test)]
+pub(crate) fn caught() -> (Alerts, mpsc::Receiver<Alert>) {
+    let (queue, alerts) = mpsc::channel(QUEUE);
+    let (config, _) = watch::channel(AlertsConfig {
+        webhooks: Vec::new(),
+        held_after: None,
+    });
+    let handle = Alerts {
+        queue,
+        config: Arc::new(config),
+        boards: Boards::default(),
+        number: Arc::default(),
+        overflow: Arc::default(),
+    };
+    (handle, alerts)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,10 +28,13 @@ use crate::proxy::listener::DataPlane;
 use crate::proxy::plane::Plane;
 use crate::recorder;
 use crate::store::Store;
+use crate::trace::export;
 
 /// Commands and status questions that wait for the driver at most.
 const DRIVER_QUEUE: usize = 64;
 const RELOAD_QUEUE: usize = 4;
+/// How long the end waits for spans that are being sent.
+const LAST_SPANS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Where the configuration came from.
 #[derive(Debug, Clone)]
@@ -94,6 +98,7 @@ pub struct App {
     side_tasks: Vec<JoinHandle<()>>,
     requests: mpsc::Sender<Request>,
     store: Store,
+    exporter: JoinHandle<()>,
 }
 
 /// Starts everything. Runs on the control runtime; the data plane has threads of its own.
@@ -123,10 +128,12 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
         .map_err(other)?;
     let planes = driver.planes();
     let (drain_by, drain_receiver) = watch::channel(None);
-    let data_plane =
-        DataPlane::start(proxy_listener, &planes, &recorder, &drain_receiver).map_err(other)?;
-    // From here on only the workers hold sinks: the driver ends when the last of them is gone.
-    drop(recorder);
+    let (spans, span_queue) = export::channel();
+    let fates = spans.fates();
+    let data_plane = DataPlane::start(proxy_listener, &planes, &recorder, &spans, &drain_receiver)
+        .map_err(other)?;
+    // From here on only the workers hold sinks: driver and exporter end when the last of them is gone.
+    drop((recorder, spans));
     let (ready, is_ready) = watch::channel(true);
     let admin = Admin {
         driver: requests.clone(),
@@ -134,6 +141,7 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
         planes: planes.clone(),
         ready: is_ready,
         gauges: data_plane.gauges.clone(),
+        spans: fates,
     };
     let admin_listener = TcpListener::from_std(admin_listener).map_err(other)?;
     let side_tasks = vec![
@@ -145,6 +153,7 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
         admin_addr,
         drain_by,
         ready,
+        exporter: tokio::spawn(export::run(span_queue, planes.clone())),
         planes,
         data_plane,
         driver: tokio::spawn(driver.run()),
@@ -179,6 +188,11 @@ impl App {
         // All sinks are gone: the driver takes what is queued, saves its state and ends.
         if let Err(error) = self.driver.await {
             tracing::error!(%error, "the driver did not end well");
+        }
+        // The last spans are on their way; a collector that hangs holds nobody up.
+        let exported = tokio::time::timeout(LAST_SPANS_WITHIN, self.exporter).await;
+        if exported.is_err() {
+            tracing::warn!("the last spans did not reach their collector before the end");
         }
         for task in self.side_tasks {
             task.abort();

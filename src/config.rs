@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::alert::kind::AlertKind;
-use crate::arm::{Arm, PerArm};
+use crate::arm::{Arm, PerArm, Weight};
 use crate::controller::policy::Policy;
 
 pub mod change;
@@ -45,6 +45,8 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// What a day may cost before people are told; names unique, at most 64.
     pub budgets: Vec<BudgetConfig>,
+    /// Who is told of single requests.
+    pub traces: TracesConfig,
 }
 
 /// The data plane's listener and limits.
@@ -275,4 +277,15 @@ pub struct BudgetConfig {
     pub model: Option<Glob>,
     /// The tag it covers; `None`: all.
     pub tag: Option<String>,
+}
+
+/// Traces: one span per request, sent to a collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracesConfig {
+    /// Where spans go, as OTLP over HTTP in JSON; `None`: there are none. May hold secrets.
+    pub endpoint: Option<Secret>,
+    /// Further headers of each message.
+    pub headers: Vec<(http::HeaderName, Secret)>,
+    /// Of the requests that begin a trace, so many get a span. Above 0.
+    pub share: Weight,
 }

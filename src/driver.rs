@@ -96,6 +96,8 @@ pub struct Driver {
     store_was_healthy: bool,
     /// As [`Health`] counts them.
     files_replaced: u64,
+    /// The corrupt file that people were told of.
+    set_aside: Option<PathBuf>,
     inputs: Inputs,
     commits: JoinSet<Done>,
     /// Commands that wait for a raise that is being recorded: milliseconds, if the store is well.
@@ -140,6 +142,8 @@ impl Driver {
                 _ = tick.tick() => {
                     self.tell_arms();
                     let now = UnixMillis::now();
+                    self.money.end_days(now);
+                    self.tell_money();
                     self.shared.sweep(now);
                     self.store.record_learned(self.shared.untold_learned(now));
                     self.look_at_all();
@@ -334,6 +338,7 @@ impl Driver {
             learned: &self.shared.learned,
             budgets: self.money.status(&self.config, around.now),
             alerts: self.alerts.status(),
+            alerts_overflowed: self.alerts.overflowed(),
         })
     }
 
@@ -389,3 +394,6 @@ fn longest_timeout_ms(config: &Config) -> i64 {
     let longest = arms.map(ArmConfig::longest_wait).into_iter().max();
     i64::try_from(longest.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

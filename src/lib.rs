@@ -40,3 +40,4 @@ pub mod report;
 pub mod simulate;
 mod stdout;
 pub mod telemetry;
+pub mod trace;

@@ -3,6 +3,7 @@
 //! It copies no body that it need not read, and knows the dialect only through `llm`. If it is dropped
 //! before the attempt ended, the client went away; what is read on after that only adds usage.
 
+mod seen;
 mod ticket;
 mod whole;
 
@@ -16,6 +17,7 @@ use crate::llm::{self, Dialect, StreamWatch};
 use crate::outcome::Outcome;
 use crate::proxy::learner::Learner;
 use crate::proxy::plane::Worker;
+use crate::proxy::span::OpenSpan;
 use crate::sample::{self, Role, Sample};
 use crate::upstream::limit::Slot;
 pub use ticket::Ticket;
@@ -47,6 +49,8 @@ pub struct Meter {
     learner: Option<Rc<Learner>>,
     /// When the client went away, if the answer is read on without it: its latency in microseconds.
     left_us: Option<u64>,
+    /// The request's span, if it is traced.
+    span: Option<Rc<OpenSpan>>,
 }
 
 /// How an answer's body is read.
@@ -84,12 +88,20 @@ impl Meter {
             ticket,
             learner: None,
             left_us: None,
+            span: None,
         }
     }
 
     /// The answer is the canary's: what state it gives out is learned as it goes by.
     pub fn learn_into(&mut self, learner: &Rc<Learner>) {
         self.learner = Some(Rc::clone(learner));
+    }
+
+    /// How it ends is told to the request's span, if it has one.
+    #[must_use]
+    pub fn traced_by(mut self, span: Option<&Rc<OpenSpan>>) -> Self {
+        self.span = span.map(Rc::clone);
+        self
     }
 
     /// The client goes away now. `Some`: a meter for the rest of the answer, which books the attempt as
@@ -210,39 +222,6 @@ impl Meter {
                 }
             }
         }
-    }
-
-    /// True once content went by that a client would show.
-    #[must_use]
-    pub const fn has_content(&self) -> bool {
-        self.sample.ttft_us.is_some()
-    }
-
-    /// True if the body is read as a stream of events.
-    #[must_use]
-    pub const fn is_stream(&self) -> bool {
-        matches!(self.watch, Watch::Stream(_))
-    }
-
-    /// True if the stream announced an error of its own.
-    #[must_use]
-    pub fn has_stream_error(&self) -> bool {
-        matches!(&self.watch, Watch::Stream(stream) if stream.error().is_some())
-    }
-
-    /// True if the body is a stream that has given its last word.
-    #[must_use]
-    pub fn is_terminated(&self) -> bool {
-        matches!(&self.watch, Watch::Stream(stream) if stream.is_terminated())
-    }
-
-    /// True if a stream that has shown content has given neither its last word nor an error.
-    #[must_use]
-    pub fn is_cut_short(&self) -> bool {
-        let Watch::Stream(stream) = &self.watch else {
-            return false;
-        };
-        self.has_content() && !stream.is_terminated() && stream.error().is_none()
     }
 
     /// The body ended as HTTP wants it. Leaves the sample and tells the outcome.
@@ -372,6 +351,10 @@ impl Meter {
             tag: self.sample.tag.take(),
             ..self.sample.clone()
         };
+        if let Some(span) = self.span.take() {
+            let late_us = micros_since(self.sent_at).saturating_sub(latency_us);
+            span.ended(sample.clone(), late_us);
+        }
         self.worker.samples.record(sample);
     }
 }

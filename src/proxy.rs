@@ -37,5 +37,6 @@ pub mod refuse;
 pub mod rewrite;
 mod route;
 mod serve;
+pub mod span;
 mod streams;
 mod tries;

@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::query::Query;
 use super::{Admin, Answer, Content, api, error, with_type};
 use crate::driver::status::Status;
+use crate::store::StoreError;
 
 /// Viewers at most, out of all connections.
 const MAX_VIEWERS: usize = 32;
@@ -27,6 +28,8 @@ const FRAMES: usize = 32;
 /// Decisions in one frame; who has more to catch up with gets them one frame per turn.
 const DECISIONS: u32 = 200;
 const TURN: Duration = Duration::from_secs(1);
+/// One feeder serves all: a disk that hangs must not keep the status from them.
+const STORE_WITHIN: Duration = Duration::from_millis(500);
 /// Proxies on the way close what is silent for longer, and a status is never older than this.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(15);
 
@@ -121,6 +124,7 @@ pub(super) fn start(admin: Admin) -> Feed {
         told: Vec::new(),
         told_at: Instant::now(),
         beat_at: Instant::now(),
+        store: Patience::default(),
     };
     tokio::spawn(feeder.run(joining));
     Feed {
@@ -137,6 +141,28 @@ struct Feeder {
     told: Vec<u8>,
     told_at: Instant,
     beat_at: Instant,
+    store: Patience,
+}
+
+/// Asks the store, and after a question that it did not answer in time nothing before the next turn.
+#[derive(Debug, Default)]
+struct Patience {
+    rests_until: Option<Instant>,
+}
+
+impl Patience {
+    /// The answer, if it comes in time.
+    async fn ask<T>(&mut self, question: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+        if self.rests_until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        self.rests_until = None;
+        if let Ok(answer) = tokio::time::timeout(STORE_WITHIN, question).await {
+            return answer.ok();
+        }
+        self.rests_until = Some(Instant::now() + TURN / 2);
+        None
+    }
 }
 
 impl Feeder {
@@ -155,17 +181,20 @@ impl Feeder {
         }
     }
 
-    /// Sends a new viewer the status at once, and the first of what it has missed.
-    async fn welcome(&mut self, mut viewer: Viewer) {
+    /// Sends a new viewer the status before the store is asked, and then the first of what it has missed.
+    async fn welcome(&mut self, viewer: Viewer) {
         let mut first = b"retry: 2000\n\n".to_vec();
         if let Some(status) = api::live_status(&self.admin).await {
             first.extend(status_event(&status));
         }
-        if viewer.knows.is_none() {
-            viewer.knows = self.newest_decision().await;
+        let is_there = viewer.takes(&Bytes::from(first));
+        if !is_there {
+            return;
         }
         self.viewers.0.push(viewer);
-        self.viewers.send_to_last(&Bytes::from(first));
+        if let Some(newest) = self.newest_decision().await {
+            self.viewers.begin_at(newest);
+        }
         self.tell_decisions().await;
     }
 
@@ -193,22 +222,24 @@ impl Feeder {
         }
     }
 
-    async fn newest_decision(&self) -> Option<i64> {
-        let newest = self.admin.store.decisions(None, 1, None).await.ok()?;
+    async fn newest_decision(&mut self) -> Option<i64> {
+        let newest = self.admin.store.decisions(None, 1, None);
+        let newest = self.store.ask(newest).await?;
         Some(newest.first().map_or(0, |decision| decision.id))
     }
 
     /// Sends each viewer the decisions that it does not know. Without the store they wait.
     async fn tell_decisions(&mut self) {
         if self.viewers.0.iter().any(|viewer| viewer.knows.is_none()) {
-            let newest = self.newest_decision().await;
-            let new = self.viewers.0.iter_mut();
-            new.filter(|viewer| viewer.knows.is_none())
-                .for_each(|viewer| viewer.knows = newest);
+            let Some(newest) = self.newest_decision().await else {
+                return;
+            };
+            self.viewers.begin_at(newest);
         }
         // Most know the same.
         for known in self.viewers.known() {
-            let Ok(decisions) = self.admin.store.decisions_after(known, DECISIONS).await else {
+            let decisions = self.admin.store.decisions_after(known, DECISIONS);
+            let Some(decisions) = self.store.ask(decisions).await else {
                 return;
             };
             if let Some(last) = decisions.last() {
@@ -236,9 +267,15 @@ impl Viewers {
         self.0.retain(|viewer| viewer.takes(frame));
     }
 
-    fn send_to_last(&mut self, frame: &Bytes) {
-        if self.0.last().is_some_and(|viewer| !viewer.takes(frame)) {
-            self.0.pop();
+    /// Who knows nothing yet wants what comes after this decision. Who knows a later one knew another
+    /// database, whose numbers say nothing here: all decisions are new to it.
+    fn begin_at(&mut self, newest: i64) {
+        for viewer in &mut self.0 {
+            viewer.knows = match viewer.knows {
+                Some(known) if known > newest => Some(0),
+                Some(known) => Some(known),
+                None => Some(newest),
+            };
         }
     }
 
@@ -333,6 +370,33 @@ mod tests {
         assert_eq!(viewers.known(), [7]);
         assert_eq!(behind_taken.try_recv().unwrap(), "4 to 7");
         assert!(abreast_taken.try_recv().is_err());
+    }
+
+    #[test]
+    fn ids_of_another_database_are_forgotten() {
+        let (before, _before_end) = viewer(4_711);
+        let (abreast, _abreast_end) = viewer(7);
+        let (new, _new_end) = viewer(0);
+        let new = Viewer { knows: None, ..new };
+        let mut viewers = Viewers(vec![before, abreast, new]);
+        viewers.begin_at(9);
+        let knows: Vec<_> = viewers.0.iter().map(|viewer| viewer.knows).collect();
+        assert_eq!(knows, [Some(0), Some(7), Some(9)]);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_hangs_costs_half_a_second_a_turn() {
+        let mut store = Patience::default();
+        let began = Instant::now();
+        for _ in 0..20 {
+            let hangs = std::future::pending::<Result<i64, StoreError>>();
+            assert_eq!(store.ask(hangs).await, None);
+        }
+        let took = began.elapsed();
+        assert!(took >= STORE_WITHIN, "{took:?}");
+        assert!(took < 10 * STORE_WITHIN, "only the first waits: {took:?}");
+        tokio::time::sleep(TURN).await;
+        assert_eq!(store.ask(async { Ok(7) }).await, Some(7));
     }
 
     #[test]

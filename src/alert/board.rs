@@ -35,7 +35,7 @@ pub(super) struct Board {
     format: WebhookFormat,
     pub(super) sent: AtomicU64,
     pub(super) failed: AtomicU64,
-    pub(super) dropped: AtomicU64,
+    dropped: AtomicU64,
     pub(super) queued: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
@@ -56,6 +56,18 @@ impl Board {
     /// Its address as people may see it.
     pub(super) fn webhook(&self) -> &str {
         &self.webhook
+    }
+
+    /// Counts messages that are given up. The first one is told in the log: nothing else would tell of it.
+    pub(super) fn drop_some(&self, count: u64) {
+        let before = self.dropped.fetch_add(count, Ordering::Relaxed);
+        if before == 0 && count > 0 {
+            let webhook = &self.webhook;
+            tracing::error!(
+                webhook,
+                "alerts are dropped: too many wait for this receiver"
+            );
+        }
     }
 
     pub(super) fn set_error(&self, error: Option<String>) {

@@ -142,7 +142,7 @@ pub(super) async fn work(webhook: Webhook, mut inbox: mpsc::Receiver<Value>, boa
             message = inbox.recv(), if !is_ending => match message {
                 Some(message) => {
                     let out = worker.outbox.push(message, monotonic_ms());
-                    worker.drop_some(out);
+                    worker.board.drop_some(out);
                 }
                 None => {
                     is_ending = true;
@@ -152,7 +152,7 @@ pub(super) async fn work(webhook: Webhook, mut inbox: mpsc::Receiver<Value>, boa
             Some(done) = worker.sending.join_next(), if under_way => {
                 // A lost task is a lost message; nothing else would tell of it.
                 let Ok((waiting, verdict)) = done else {
-                    worker.drop_some(1);
+                    worker.board.drop_some(1);
                     continue;
                 };
                 let failed = worker.settle(waiting, verdict);
@@ -194,7 +194,7 @@ impl Worker {
     fn send_next(&mut self, target: &Arc<(Receiver, Webhook)>) {
         if self.sending.is_empty() {
             let (taken, too_old) = self.outbox.take(monotonic_ms());
-            self.drop_some(too_old);
+            self.board.drop_some(too_old);
             if let Some(waiting) = taken {
                 let target = Arc::clone(target);
                 self.sending.spawn(async move {
@@ -207,17 +207,6 @@ impl Worker {
         let queued = self.outbox.len() + self.sending.len();
         let queued = u64::try_from(queued).unwrap_or(u64::MAX);
         self.board.queued.store(queued, Ordering::Relaxed);
-    }
-
-    fn drop_some(&self, count: u64) {
-        let before = self.board.dropped.fetch_add(count, Ordering::Relaxed);
-        if before == 0 && count > 0 {
-            let webhook = self.board.webhook();
-            tracing::error!(
-                webhook,
-                "alerts are dropped: too many wait for this receiver"
-            );
-        }
     }
 
     /// Books what became of a message; true if it has to be sent again. One line of the log when a receiver
@@ -257,7 +246,7 @@ impl Worker {
                 self.board.set_error(Some(error));
                 let draw = rand::random();
                 let out = self.outbox.put_back(waiting, asked, draw, monotonic_ms());
-                self.drop_some(out);
+                self.board.drop_some(out);
                 true
             }
         }

@@ -221,6 +221,27 @@ impl AlertKind {
         )
     }
 
+    /// True if it tells of something that goes on and has an end, not of a moment. Those of arms, store and
+    /// configuration have ends of their own.
+    #[must_use]
+    pub const fn lasts(self) -> bool {
+        matches!(
+            self,
+            Self::Trip
+                | Self::RollBack
+                | Self::Retreat
+                | Self::Harm
+                | Self::Held
+                | Self::Approval
+                | Self::Credentials
+                | Self::Evidence
+                | Self::CommonCause
+                | Self::Split
+                | Self::Headroom
+                | Self::LegacyFailing
+        )
+    }
+
     /// The inverse of [`AlertKind::as_str`].
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {

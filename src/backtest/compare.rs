@@ -1,7 +1,7 @@
 //! Two courses of one rollout side by side.
 //!
-//! Pure. Decisions of the same kind that lead to the same weight are one decision taken at two times; as many
-//! as possible are paired in their order, and of several ways the one with the least shift.
+//! Pure. Decisions of the same kind that lead to the same weight, or keep theirs, are one decision taken at two
+//! times; as many as possible are paired in their order, and of several ways the one with the least shift.
 #![deny(clippy::disallowed_methods)]
 
 use std::cmp::Ordering;
@@ -100,8 +100,10 @@ impl PartialOrd for Score {
     }
 }
 
+/// What keeps the weight is the same decision at any weight.
 fn is_same(taken: &Taken, would: &Decision) -> bool {
-    (taken.kind, taken.by, taken.weight_to) == (would.kind, would.by, would.weight_to)
+    let keep = taken.weight_from == taken.weight_to && would.weight_from == would.weight_to;
+    (taken.kind, taken.by) == (would.kind, would.by) && (keep || taken.weight_to == would.weight_to)
 }
 
 /// The longest common course, from its end to its beginning, then read forwards.

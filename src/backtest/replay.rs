@@ -10,29 +10,24 @@ use super::cut;
 use super::recorded::{Fact, Recorded};
 use crate::arm::{PerArm, Weight};
 use crate::clock::UnixMillis;
-use crate::controller::evidence::{ArmCell, Cell};
+use crate::controller::evidence::Cell;
 use crate::controller::headroom::Headroom;
 use crate::controller::policy::Policy;
 use crate::controller::split::Assigned;
 use crate::controller::step::{Action, Command};
 use crate::controller::{Decision, Effect, Event, Input, Phase, Reset, State, adopt, step, stop};
 
+mod unlike;
+
+pub use unlike::Exposure;
+
 const LOOK_MS: i64 = 1_000;
-/// About as long as the store takes to commit a raise, which holds from then on.
+/// About as long as the store takes to commit a raise, if the record does not say it.
 const COMMIT_MS: i64 = 10;
+/// A commit that took longer failed.
+const COMMIT_AT_MOST_MS: i64 = 5_000;
 /// A recorded probe answers a permit that the replay gives at most so much later.
 const PROBE_KEPT_MS: i64 = 10_000;
-
-/// Requests to the canary, and how many of them failed there, before any failover.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Exposure {
-    /// Requests.
-    pub requests: f64,
-    /// Of these, failed.
-    pub failed: f64,
-    /// Requests of times in which the record has none, so that nobody knows how they would have fared.
-    pub unknown: f64,
-}
 
 /// A recorded command that the replay did not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +59,15 @@ pub struct Replayed {
     pub state: State,
 }
 
+/// A raise that is being committed.
+#[derive(Debug)]
+struct Raise {
+    proposal: u64,
+    weight: Weight,
+    asked_at: UnixMillis,
+    holds_at: UnixMillis,
+}
+
 /// A replay under way.
 #[derive(Debug)]
 pub struct Replay<'a> {
@@ -75,6 +79,7 @@ pub struct Replay<'a> {
     now: UnixMillis,
     next_fact: usize,
     is_stopped: bool,
+    raise: Option<Raise>,
     asked_for_probe: bool,
     untaken_probes: VecDeque<(UnixMillis, bool)>,
     out: Vec<Decision>,
@@ -97,6 +102,7 @@ impl<'a> Replay<'a> {
             now: from,
             next_fact,
             is_stopped: false,
+            raise: None,
             asked_for_probe: false,
             untaken_probes: VecDeque::new(),
             out: Vec::new(),
@@ -111,6 +117,7 @@ impl<'a> Replay<'a> {
                 reason: String::new(),
             };
             replay.look(from, &[], None, Some(Event::Operator(begin)));
+            replay.commit(true);
             replay.out.clear();
         }
         replay
@@ -119,6 +126,7 @@ impl<'a> Replay<'a> {
     /// Takes the next cells, in the order in which they closed.
     pub fn feed(&mut self, cells: Vec<Cell>) {
         for cell in cells {
+            self.time_commit(&cell);
             self.go_on_to(cell.opened_at);
             self.cells += 1;
             let parts = match self.recorded.stop_at(cell.closed_at) {
@@ -161,14 +169,26 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// When to look next, not after `to`, and what happens then. Where the record decided within the next
-    /// second, the look is at that moment: no other look came in between.
+    /// A new weight opens a new cell: the first one under the proposed weight tells when the commit was done.
+    fn time_commit(&mut self, cell: &Cell) {
+        if let Some(raise) = &mut self.raise {
+            let took_ms = cell.opened_at.millis_since(raise.asked_at);
+            if cell.weight == raise.weight && (0..COMMIT_AT_MOST_MS).contains(&took_ms) {
+                raise.holds_at = cell.opened_at;
+            }
+        }
+    }
+
+    /// When to look next, not after `to`, and what happens then. Where the record decided less than a second
+    /// after a usual look, the look is at that moment: no other one came in between.
     fn next_look(&mut self, to: UnixMillis) -> (UnixMillis, Option<Fact>) {
-        let usual = to.min(self.now.plus_millis(LOOK_MS));
-        let usual = self
-            .recorded
-            .next_decision(self.now, usual)
-            .unwrap_or(usual);
+        let usual = self.now.plus_millis(LOOK_MS);
+        let until = usual.plus_millis(LOOK_MS - 1);
+        let decided = self.recorded.next_decision(self.now, until);
+        let mut usual = decided.unwrap_or(usual).min(to);
+        if let Some(raise) = &self.raise {
+            usual = usual.min(raise.holds_at.max(self.now));
+        }
         match self.recorded.facts.get(self.next_fact) {
             Some((at, fact)) if *at <= usual => {
                 self.next_fact += 1;
@@ -180,7 +200,7 @@ impl<'a> Replay<'a> {
 
     /// One cell, or what is left of it.
     fn take(&mut self, mut cell: Cell) {
-        let mut seen = self.seen(&cell);
+        let mut seen = unlike::seen(&cell, self.weight(), self.recorded);
         let to = cell.closed_at.max(self.now);
         loop {
             let weight = self.weight();
@@ -195,65 +215,18 @@ impl<'a> Replay<'a> {
             self.answer_probe(&cell, &seen);
             if self.weight() != weight && at < to {
                 // What had come by then belongs to the weight before.
-                self.count(&cut::until(&cell, at), &open);
+                unlike::count(&mut self.exposure, &cut::until(&cell, at), open.weight);
                 self.look(at, &[open], None, None);
                 cell = cut::from(&cell, at);
-                seen = self.seen(&cell);
+                seen = unlike::seen(&cell, self.weight(), self.recorded);
             }
         }
-        self.count(&cell, &seen);
+        unlike::count(&mut self.exposure, &cell, seen.weight);
         self.answer_probe(&cell, &seen);
         if !cell.is_due(to) {
             self.look(to, &[], Some(&seen), None);
         }
         self.look(to, &[seen], None, None);
-    }
-
-    /// The cell as the replayed controller sees it. Where both weights agree it is the recorded one, what was
-    /// under way when they changed included; else its counts stand for the weight that the replay wants.
-    fn seen(&self, cell: &Cell) -> Cell {
-        let wanted = self.weight();
-        let agree = cell.weight == wanted || self.recorded.weight_at(cell.closed_at) == wanted;
-        if agree {
-            return cell.clone();
-        }
-        let mut seen = Cell {
-            weight: wanted,
-            ..cell.clone()
-        };
-        if wanted == Weight::ZERO {
-            seen.arms.canary = ArmCell::default();
-        }
-        seen
-    }
-
-    /// Books what the canary got, and what it would have got. Another weight changes how many requests meet a
-    /// failing canary, not how many of them fail.
-    fn count(&mut self, cell: &Cell, seen: &Cell) {
-        let canary = &cell.arms.canary;
-        let (requests, failed) = (canary.requests as f64, canary.errors as f64);
-        let all = requests + cell.arms.legacy.requests as f64;
-        let wanted = self.wanted_for(cell, seen);
-        let [recorded, replayed] = &mut self.exposure;
-        recorded.requests += requests;
-        recorded.failed += failed;
-        if wanted == cell.weight {
-            replayed.requests += requests;
-            replayed.failed += failed;
-        } else if cell.weight == Weight::ZERO {
-            replayed.requests += all * wanted.fraction();
-            replayed.unknown += all * wanted.fraction();
-        } else {
-            let factor = wanted.fraction() / cell.weight.fraction();
-            replayed.requests += requests * factor;
-            replayed.failed += failed * factor;
-        }
-    }
-
-    /// The weight that the replay wanted while the cell was open.
-    fn wanted_for(&self, cell: &Cell, seen: &Cell) -> Weight {
-        let is_changed = seen.weight != cell.weight;
-        if is_changed { seen.weight } else { cell.weight }
     }
 
     /// A tripped replay is told how the canary's requests fare that it would not have sent.
@@ -283,7 +256,7 @@ impl<'a> Replay<'a> {
                     self.state = Some(stopped.state);
                     self.perform(stopped.effects, self.now, None);
                 }
-                self.is_stopped = true;
+                (self.is_stopped, self.raise) = (true, None);
                 return;
             }
         };
@@ -318,12 +291,25 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// One look, and what follows from it.
+    /// One look, and what follows from it; before it the commit that is done by then.
     fn look(&mut self, at: UnixMillis, closed: &[Cell], open: Option<&Cell>, event: Option<Event>) {
         self.now = self.now.max(at);
-        if self.is_stopped {
-            return;
+        if !self.is_stopped {
+            self.commit(false);
+            self.step(closed, open, event);
         }
+    }
+
+    /// Tells the controller that its raise is committed, once it is, or at once.
+    fn commit(&mut self, at_once: bool) {
+        let now = self.now;
+        let done = self.raise.take_if(|raise| at_once || raise.holds_at <= now);
+        if let Some(Raise { proposal, .. }) = done {
+            self.step(&[], None, Some(Event::Committed { proposal }));
+        }
+    }
+
+    fn step(&mut self, closed: &[Cell], open: Option<&Cell>, event: Option<Event>) {
         let Some(state) = self.state.take() else {
             return;
         };
@@ -363,9 +349,13 @@ impl<'a> Replay<'a> {
                 Effect::Propose {
                     proposal, decision, ..
                 } => {
+                    self.raise = Some(Raise {
+                        proposal,
+                        weight: decision.weight_to,
+                        asked_at: at,
+                        holds_at: at.plus_millis(COMMIT_MS),
+                    });
                     self.out.push(decision);
-                    let at = at.plus_millis(COMMIT_MS);
-                    self.look(at, &[], open, Some(Event::Committed { proposal }));
                 }
                 Effect::PermitProbe => {
                     self.asked_for_probe = true;

@@ -517,7 +517,7 @@ fn decisions_are_paired_in_order_with_the_least_shift() {
     let decision = |at: i64, kind: DecisionKind, to: &str| Decision {
         kind,
         at: UnixMillis(at),
-        weight_from: Weight::ZERO,
+        weight_from: weight(to),
         weight_to: weight(to),
         stage: 0,
         stages_total: 1,
@@ -536,7 +536,11 @@ fn decisions_are_paired_in_order_with_the_least_shift() {
         record.note(&decision(at, kind, to));
     }
     let recorded = Recorded::new(&record.decisions, &[]);
-    let would = vec![decision(29, hold, "5%"), decision(35, resume, "5%")];
+    let held_at_25 = Decision {
+        weight_from: weight("25%"),
+        ..decision(29, hold, "25%")
+    };
+    let would = vec![held_at_25, decision(35, resume, "5%")];
     let replayed = Replayed {
         from: UnixMillis(0),
         to: UnixMillis(100),
@@ -556,5 +560,6 @@ fn decisions_are_paired_in_order_with_the_least_shift() {
         })
         .collect();
     // Hold and resume are two pairs; the hold at 30 alone would be only one.
+    // A hold at another weight is a hold all the same.
     assert_eq!(told, ["10=29", "20=35", "30-", "40-"]);
 }

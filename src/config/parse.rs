@@ -24,6 +24,7 @@ pub(super) mod leaf;
 mod rollout;
 mod secret;
 mod tls;
+mod traces;
 
 pub use fault::Fault;
 
@@ -104,6 +105,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         rollouts,
         alerts: alerts::alerts(reader, &root),
         budgets,
+        traces: traces::traces(reader, &root),
     };
     checks::check(reader, &config, &checks::Places::of(&root, places));
     budget::check(reader, &root, &config, &budget_places);

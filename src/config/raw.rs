@@ -15,7 +15,7 @@ use super::parse::fault::{Fault, position, shown};
 
 pub(super) mod keys;
 
-/// Keys whose values are secrets, wherever they appear; so is all of `alerts`.
+/// Keys whose values are secrets, wherever they appear; so is all of `alerts` and `traces`.
 const SECRET_KEYS: [&str; 2] = ["api-key", "token"];
 
 /// A place in the document.
@@ -105,7 +105,10 @@ impl<'t> Reader<'t> {
     fn at(&self, place: &Place, wrong: Wrong, secret: bool) -> Fault {
         let (line, column) = position(self.text, place.span.start);
         let last = place.path.rsplit('.').next().unwrap_or_default();
-        let secret = secret || SECRET_KEYS.contains(&last) || place.path.starts_with("alerts");
+        let secret = secret
+            || SECRET_KEYS.contains(&last)
+            || place.path.starts_with("alerts")
+            || place.path.starts_with("traces");
         let source = self.text.lines().nth(line - 1).unwrap_or_default();
         Fault {
             line,

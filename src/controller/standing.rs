@@ -41,13 +41,20 @@ impl State {
     /// True while somebody, or the controller itself, keeps the weight from rising.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        match self.phase {
+        !self.held_by().is_empty()
+    }
+
+    /// All that keeps the weight from rising: the operator, and the controller's own reason.
+    pub(super) fn held_by(&self) -> Vec<&'static str> {
+        let (operator, wait) = match self.phase {
             Phase::WarmingUp | Phase::Running | Phase::Retreated(_) => {
-                self.hold.is_some() || self.wait.is_some()
+                (self.hold.is_some(), self.wait)
             }
             // Nothing is above it that a person could be holding it from.
-            Phase::Complete => self.wait.is_some(),
-            Phase::Tripped(_) | Phase::RolledBack { .. } | Phase::Stopped => false,
-        }
+            Phase::Complete => (false, self.wait),
+            Phase::Tripped(_) | Phase::RolledBack { .. } | Phase::Stopped => (false, None),
+        };
+        let operator = operator.then_some("operator");
+        operator.into_iter().chain(wait.map(Wait::as_str)).collect()
     }
 }

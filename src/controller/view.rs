@@ -34,8 +34,8 @@ pub struct View {
     pub reason: String,
     /// What each guard that is on says.
     pub guards: Vec<GuardView>,
-    /// What holds it, one of [`HELD_BY`]; the operator, if several do.
-    pub held_by: Option<&'static str>,
+    /// All that holds it, each one of [`HELD_BY`]: harm stays proven when an operator holds as well.
+    pub held_by: Vec<&'static str>,
 }
 
 /// What can hold a rollout: a person, or one of the controller's own reasons.
@@ -83,10 +83,7 @@ pub fn view(policy: &Policy, state: &State, input: &Input<'_>, now: UnixMillis) 
             .iter()
             .map(|spec| guard_view(policy, state, input, spec.kind))
             .collect(),
-        held_by: match (&state.hold, state.wait) {
-            (Some(_), _) => Some("operator"),
-            (None, wait) => wait.map(Wait::as_str),
-        },
+        held_by: state.held_by(),
     }
 }
 

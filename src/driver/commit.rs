@@ -1,6 +1,7 @@
 //! Effects on their way out and back: decisions recorded, proposals confirmed, lines logged; and how the
 //! store that records them is.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,6 +84,7 @@ impl Driver {
             self.files_replaced = health.files_replaced;
             self.shared.tell_learned_anew();
         }
+        self.tell_set_aside(health.set_aside.clone());
         if health.healthy == self.store_was_healthy {
             return;
         }
@@ -103,6 +105,27 @@ impl Driver {
             let text = format!("traffic flows, weights do not rise · {error}");
             self.alerts.hand(Alert::new(kind, text));
         }
+    }
+
+    /// A file that became corrupt in use. Its successor gets all states from memory.
+    fn tell_set_aside(&mut self, set_aside: Option<PathBuf>) {
+        if set_aside == self.set_aside {
+            return;
+        }
+        self.set_aside = set_aside;
+        let Some(aside) = &self.set_aside else { return };
+        let kind = AlertKind::StoreCorrupt;
+        tracing::error!(
+            alert = kind.as_str(),
+            set_aside = %aside.display(),
+            "the database became corrupt: it is set aside, and a new one takes over the states; weights go on"
+        );
+        let text = format!(
+            "set aside as {}; a new one takes over the states, weights go on; decisions, samples and costs \
+             of before are in the file that was set aside",
+            aside.display()
+        );
+        self.alerts.hand(Alert::new(kind, text));
     }
 
     /// Counts a decision that holds.
@@ -191,10 +214,7 @@ impl Driver {
         };
         let name = Arc::clone(&done.rollout.name);
         let Some(place) = self.place_of(&done.rollout.id) else {
-            // Another rollout has its place by now, or none.
-            let id = decision_id(done.result.as_ref());
-            log_decision(&name, &done.decision, &done.said, id);
-            return self.tell_decision(&name, &done.decision, done.said, id);
+            return self.committed_of_gone(done);
         };
         let Some(rollout) = self.rollouts.get_mut(place) else {
             return;
@@ -237,6 +257,27 @@ impl Driver {
                 self.tell_decision(&name, &done.decision, said, id);
                 self.tell_operator(place, done);
             }
+        }
+    }
+
+    /// A commit of a rollout whose place another one has by now, or none.
+    fn committed_of_gone(&mut self, done: Done) {
+        let name = Arc::clone(&done.rollout.name);
+        if done.proposal.is_some() {
+            // Nobody was there to carry it out, and it may not even be stored: there was no raise.
+            let why = "the rollout was stopped or begun anew meanwhile".to_owned();
+            return operate::refuse(done.reply, Refusal::NotNow(why));
+        }
+        let id = decision_id(done.result.as_ref());
+        log_decision(&name, &done.decision, &done.said, id);
+        let kind = match &done.said {
+            Said::Alert(kind, _) => Some(*kind),
+            Said::Nothing | Said::All => kind_of(done.decision.kind),
+        };
+        let is_gone = !self.rollouts.iter().any(|known| known.key.name == name);
+        // Its end was told with the rollout's: what opens now would stay open.
+        if !(is_gone && kind.is_some_and(AlertKind::lasts)) {
+            self.tell_decision(&name, &done.decision, done.said, id);
         }
     }
 

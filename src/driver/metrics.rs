@@ -34,6 +34,8 @@ pub(super) struct Metrics {
     /// Configurations that were put in force, and those that were rejected.
     pub(super) loaded: u64,
     pub(super) rejected: u64,
+    /// When the process began. Reckoned anew each time, it would follow the clock.
+    began_at: UnixMillis,
 }
 
 /// Everything at one moment.
@@ -74,11 +76,18 @@ pub struct RolloutSnapshot {
     pub stage_since: UnixMillis,
     /// When it acts by itself next; `None` when it waits for proof or a person.
     pub next_action_at: Option<UnixMillis>,
-    /// What holds it, as one of [`HELD_BY`](crate::controller::view::HELD_BY).
-    pub held_by: Option<&'static str>,
+    /// All that holds it, each one of [`HELD_BY`](crate::controller::view::HELD_BY).
+    pub held_by: Vec<&'static str>,
 }
 
 impl Metrics {
+    pub(super) fn begin(now: UnixMillis) -> Self {
+        Self {
+            began_at: now,
+            ..Self::default()
+        }
+    }
+
     /// Counts an attempt that ended; those of rollouts are counted there as well.
     pub(super) fn record(&mut self, config: &Config, sample: &Sample, cost_usd: Option<f64>) {
         self.operations
@@ -92,7 +101,6 @@ impl Metrics {
 impl Driver {
     pub(super) fn snapshot(&self) -> Snapshot {
         let around = self.surroundings();
-        let uptime_ms = i64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(0);
         let samples = &self.inputs.samples;
         let rollout = |rollout: &Rollout| {
             let view = rollout.view(around);
@@ -106,7 +114,7 @@ impl Driver {
         Snapshot {
             status: self.status(),
             health: self.health.borrow().clone(),
-            started_at: around.now.plus_millis(-uptime_ms),
+            started_at: self.metrics.began_at,
             config_loaded_at: self.config_loaded_at,
             configs_loaded: self.metrics.loaded,
             configs_rejected: self.metrics.rejected,

@@ -22,6 +22,8 @@ pub use budget::BudgetStatus;
 use budget::Reached;
 use day::Day;
 
+/// An alert names so many of them.
+const NAMED_MOST: usize = 10;
 /// So many models without a price are named in the log, then there is silence.
 const WARNED_MOST: usize = 64;
 /// Of a model's name, receivers are shown so many characters.
@@ -37,7 +39,11 @@ pub(super) struct Money {
     warned: BTreeSet<(Arm, Box<str>)>,
     /// What was told of budgets and is not recorded yet.
     told: Vec<BudgetTold>,
-    /// What receivers are to be told.
+    /// What was told of budgets of days that may not be over.
+    open: Vec<BudgetTold>,
+    /// Models without a price that receivers are to be told of.
+    unpriced: Vec<(Arm, String)>,
+    /// What else receivers are to be told.
     alerts: Vec<Alert>,
 }
 
@@ -57,6 +63,7 @@ impl Money {
         }
         let mut money = Self {
             days,
+            open: told.to_vec(),
             ..Self::default()
         };
         money.watch(&[], &config.budgets, told, now);
@@ -70,12 +77,23 @@ impl Money {
 
     /// What receivers are to be told, since the last call.
     pub(super) fn take_alerts(&mut self) -> Vec<Alert> {
-        std::mem::take(&mut self.alerts)
+        let mut alerts = std::mem::take(&mut self.alerts);
+        alerts.extend(unpriced_alert(&std::mem::take(&mut self.unpriced)));
+        alerts
+    }
+
+    /// Tomorrow is another budget: incidents of days that are over end.
+    pub(super) fn end_days(&mut self, now: UnixMillis) {
+        let today = day_of(now);
+        let is_over = |told: &mut BudgetTold| told.day < today;
+        let over = self.open.extract_if(.., is_over);
+        self.alerts.extend(over.map(|told| budget::end_of(&told)));
     }
 
     fn tell(&mut self, reached: &[Reached]) {
         self.alerts.extend(reached.iter().map(Reached::tell));
         self.told.extend(reached.iter().map(Reached::told));
+        self.open.extend(reached.iter().map(Reached::told));
     }
 
     /// Books an attempt: what it cost, if that is known, and where it stands, if it may have cost anything.
@@ -83,8 +101,11 @@ impl Money {
     pub(super) fn book(&mut self, config: &Config, sample: &Sample) -> (Option<f64>, Option<Bill>) {
         let cost_usd = cost_of(config, sample);
         if self.should_warn(config, sample) {
-            let alert = warn_unpriced(sample.arm, model_of(config, sample));
-            self.alerts.push(alert);
+            let model = model_of(config, sample);
+            warn_unpriced(sample.arm, model);
+            // Names come from clients: a long one must not fill a receiver's screen.
+            let shown = model.chars().take(MODEL_SHOWN).collect();
+            self.unpriced.push((sample.arm, shown));
         }
         let (bill, reached) = self.spend(config, sample, cost_usd);
         self.tell(&reached);
@@ -191,18 +212,36 @@ pub(super) fn model_of<'a>(config: &'a Config, sample: &'a Sample) -> &'a str {
     models.get(asked).map_or(asked, String::as_str)
 }
 
-fn warn_unpriced(arm: Arm, model: &str) -> Alert {
-    let kind = AlertKind::Unpriced;
+fn warn_unpriced(arm: Arm, model: &str) {
     tracing::warn!(
-        alert = kind.as_str(),
+        alert = AlertKind::Unpriced.as_str(),
         %arm,
         model,
         "this model has no price: what it costs is unknown and in no budget; add it to the prices of this arm"
     );
-    let text = format!("what it costs is unknown and in no budget; add it to arms.{arm}.prices");
-    // Names come from clients: a long one must not fill a receiver's screen.
-    let model: String = model.chars().take(MODEL_SHOWN).collect();
-    Alert::new(kind, text).about(format!("{arm} {model}"))
+}
+
+/// One message for all models that were found at once: after a restart those of a whole day may be.
+fn unpriced_alert(found: &[(Arm, String)]) -> Option<Alert> {
+    let unknown = "what it costs is unknown and in no budget; add it to";
+    let (subject, text) = match found {
+        [] => return None,
+        [(arm, model)] => (
+            format!("{arm} {model}"),
+            format!("{unknown} arms.{arm}.prices"),
+        ),
+        _ => {
+            let named = found.iter().take(NAMED_MOST);
+            let named: Vec<String> = named.map(|(arm, model)| format!("{arm} {model}")).collect();
+            let mut names = named.join(", ");
+            if found.len() > NAMED_MOST {
+                names.push_str(&format!(" and {} more", found.len() - NAMED_MOST));
+            }
+            let subject = format!("{} models", found.len());
+            (subject, format!("{names}: {unknown} the arm's prices"))
+        }
+    };
+    Some(Alert::new(AlertKind::Unpriced, text).about(subject))
 }
 
 #[cfg(test)]

@@ -70,6 +70,8 @@ impl Driver {
             rollouts: Vec::new(),
             epochs: VecDeque::new(),
             planes: watch::Sender::new(Arc::new(empty)),
+            // Who opened the store has told of what it set aside.
+            set_aside: store.health().borrow().set_aside.clone(),
             health: store.health(),
             store,
             store_was_healthy: true,
@@ -79,7 +81,7 @@ impl Driver {
             waiting: VecDeque::new(),
             alerts,
             started_at: Instant::now(),
-            metrics: Metrics::default(),
+            metrics: Metrics::begin(now),
         };
         let rows = driver
             .store
@@ -106,6 +108,7 @@ impl Driver {
         driver.metrics.loaded += 1;
         driver.publish_plane();
         tell_begun(&driver.alerts);
+        driver.tell_gone(&rows, now);
         Ok(driver)
     }
 

@@ -328,7 +328,7 @@ impl Rollout {
     }
 
     /// The shares of all stages.
-    pub(super) fn ladder(&self) -> Vec<f64> {
+    pub(super) fn shares(&self) -> Vec<f64> {
         let stages = self.stored.policy.stages.iter();
         stages.map(|stage| stage.weight.fraction()).collect()
     }

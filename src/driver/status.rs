@@ -40,6 +40,8 @@ pub struct Status {
     pub budgets: Vec<BudgetStatus>,
     /// How each receiver of alerts fares.
     pub alerts: Vec<WebhookStatus>,
+    /// Alerts since the start that came too fast and reached no receiver at all.
+    pub alerts_overflowed: u64,
 }
 
 /// The store's health.
@@ -122,8 +124,6 @@ pub struct StageStatus {
     pub weight: f64,
     /// Since when.
     pub since: String,
-    /// The shares of all stages, the first one first.
-    pub ladder: Vec<f64>,
 }
 
 /// A guard's verdict with its numbers.
@@ -236,6 +236,7 @@ pub(super) struct Parts<'a> {
     pub(super) learned: &'a LearnedIds,
     pub(super) budgets: Vec<BudgetStatus>,
     pub(super) alerts: Vec<WebhookStatus>,
+    pub(super) alerts_overflowed: u64,
 }
 
 /// Builds the answer.
@@ -266,6 +267,7 @@ pub(super) fn of(parts: Parts<'_>) -> Status {
             .collect(),
         budgets: parts.budgets,
         alerts: parts.alerts,
+        alerts_overflowed: parts.alerts_overflowed,
     }
 }
 
@@ -282,7 +284,6 @@ fn rollout_of(rollout: &Rollout, around: Surroundings) -> RolloutStatus {
             of: view.stage.of,
             weight: view.stage.weight.fraction(),
             since: view.stage.since.to_string(),
-            ladder: rollout.ladder(),
         },
         weight: view.weight.fraction(),
         attempt: view.attempt,
@@ -299,10 +300,7 @@ fn rollout_of(rollout: &Rollout, around: Surroundings) -> RolloutStatus {
             headroom: headroom_of(*around.rooms.get(arm)),
             ..arm_of(&rollout.live, arm, around.now)
         }),
-        stages: {
-            let stages = rollout.stored.policy.stages.iter();
-            stages.map(|stage| stage.weight.fraction()).collect()
-        },
+        stages: rollout.shares(),
     }
 }
 

@@ -5,12 +5,14 @@
 //! its state.
 
 use super::Driver;
+use super::restore::Stored;
 use super::rollout::{Rollout, Surroundings};
 use crate::alert::kind::AlertKind;
 use crate::alert::{Alert, Alerts};
 use crate::arm::Arm;
 use crate::clock::{UnixMillis, for_people};
 use crate::controller::effect::{Decision, DecisionKind};
+use crate::store::RolloutRow;
 
 /// What was said of a decision before its number was known.
 #[derive(Debug)]
@@ -42,9 +44,10 @@ pub(super) const fn kind_of(decision: DecisionKind) -> Option<AlertKind> {
 }
 
 impl Rollout {
-    /// Notes what is told, if it is something that goes on.
+    /// Notes what is told, if it is something that goes on. What is over already, as a step back without a
+    /// cooldown, has its end with the next look: whoever opened an incident has to close it.
     pub(super) fn note(&mut self, kind: AlertKind) {
-        if self.stored.state.stands(kind) {
+        if kind.lasts() {
             self.stored.open.0.insert(kind);
             self.is_dirty = true;
         }
@@ -172,6 +175,30 @@ impl Driver {
             if !ended.is_empty() {
                 self.tell_ended(place, ended);
             }
+        }
+    }
+
+    /// Ends what was told of rollouts that the configuration lost while nothing ran: nobody looks at them.
+    pub(super) fn tell_gone(&self, rows: &[RolloutRow], now: UnixMillis) {
+        let configured = |row: &RolloutRow| self.rollouts.iter().any(|it| *it.key.name == row.name);
+        for row in rows.iter().filter(|row| !configured(row)) {
+            let Ok(mut stored) = Stored::from_json(&row.state) else {
+                continue;
+            };
+            let open = std::mem::take(&mut stored.open).0;
+            if open.is_empty() {
+                continue;
+            }
+            let alert = Alert::new(AlertKind::Stop, String::new()).of_rollout(&row.name);
+            self.alerts.hand(Alert {
+                quiet: true,
+                ..alert.ends(open.into_iter().collect())
+            });
+            self.store.save_state(RolloutRow {
+                state: stored.to_json(),
+                updated_at: now,
+                ..row.clone()
+            });
         }
     }
 

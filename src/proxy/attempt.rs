@@ -15,6 +15,7 @@ use super::answer::{Answer, LiveBody};
 use super::limits::Limits;
 use super::plane::{ArmPlane, Worker, WorkerPlane};
 use super::receive::{Asked, is_error, receive};
+use super::span::OpenSpan;
 use crate::arm::Arm;
 use crate::llm::Dialect;
 use crate::meter::{self, Meter, Ticket};
@@ -52,6 +53,8 @@ pub struct Call<'a> {
     pub max_tokens: Option<u64>,
     /// What its answers are read as without being measured, because its path names state of the canary's.
     pub reads: Option<Reads>,
+    /// Its span, if it is traced.
+    pub span: Option<Rc<OpenSpan>>,
 }
 
 /// How the answer to a request that names state by its path is read.
@@ -118,7 +121,8 @@ pub async fn attempt(
         is_probe,
     };
     let injects_key = plane.rewrite.injects_key();
-    let mut meter = Meter::start(call.worker, sample, injects_key, Some(ticket));
+    let mut meter =
+        Meter::start(call.worker, sample, injects_key, Some(ticket)).traced_by(call.span.as_ref());
     if arm == Arm::Canary {
         meter.learn_into(&call.plane.learner);
     }
@@ -249,6 +253,9 @@ fn build(
     *request.headers_mut() = plane
         .rewrite
         .headers(&call.parts.headers, call.dialect, kept_body);
+    if let Some(span) = &call.span {
+        span.put_into(request.headers_mut());
+    }
     if call.reads.is_some() {
         // As with any answer that is read.
         let coding = HeaderValue::from_static("identity");

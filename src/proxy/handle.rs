@@ -15,6 +15,7 @@ use super::plane::{Worker, WorkerPlane};
 use super::read::{ReadBody, read_body};
 use super::refuse;
 use super::route::{Routed, route};
+use super::span::OpenSpan;
 use super::tries::{Tries, kept_upload, labelled, sample_of};
 use crate::arm::Arm;
 use crate::clock::monotonic_ms;
@@ -47,6 +48,7 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
     if let Err(refused) = refuse::check_head(&request, dialect, &plane.config.proxy) {
         return *refused;
     }
+    let span = OpenSpan::begin(&worker, &plane, &request, dialect);
     let (parts, body) = request.into_parts();
     let call = Call {
         worker: &worker,
@@ -57,6 +59,7 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
         reads: None,
         model: None,
         max_tokens: None,
+        span,
     };
     let Some(dialect) = dialect else {
         let (arm, reads) = owner_of(&call);
@@ -121,6 +124,7 @@ async fn eligible(call: &Call<'_>, dialect: Dialect, body: &Bytes) -> Response<A
         streamed: facts.stream,
         model: facts.model.as_deref(),
         max_tokens: facts.max_tokens,
+        span: call.span.clone(),
         ..*call
     };
     let routed = &route(call, dialect, &facts, body);

@@ -22,6 +22,7 @@ use super::plane::{Plane, Worker, WorkerPlane};
 use super::serve::{Serving, serve};
 use crate::arm::Arm;
 use crate::recorder::{Recorder, SampleSink};
+use crate::trace::export::SpanSink;
 
 /// Accepted connections that wait for their worker at most.
 const HAND_OVER: usize = 1_024;
@@ -67,6 +68,7 @@ impl DataPlane {
         listener: StdListener,
         planes: &watch::Receiver<Arc<Plane>>,
         recorder: &Recorder,
+        spans: &SpanSink,
         drain_by: &DrainBy,
     ) -> io::Result<Self> {
         let config = Arc::clone(&planes.borrow().config);
@@ -84,6 +86,7 @@ impl DataPlane {
             let inputs = WorkerInputs {
                 planes: planes.clone(),
                 samples: recorder.sink(),
+                spans: spans.clone(),
                 accepted,
                 drain_by: drain_by.clone(),
                 load: Arc::clone(&end.load),
@@ -198,6 +201,7 @@ fn hand_over(workers: &[WorkerEnd], accepted: Accepted) {
 struct WorkerInputs {
     planes: watch::Receiver<Arc<Plane>>,
     samples: SampleSink,
+    spans: SpanSink,
     accepted: mpsc::Receiver<Accepted>,
     drain_by: DrainBy,
     load: Arc<Load>,
@@ -210,7 +214,7 @@ async fn worker_main(mut inputs: WorkerInputs) {
         Ok(plane) => plane,
         Err(error) => return tracing::error!(error, "a worker cannot start"),
     };
-    let worker = Worker::new(plane, inputs.samples);
+    let worker = Worker::new(plane, inputs.samples, inputs.spans);
     let serving = Rc::new(Serving::new(worker, inputs.load));
     let worker = Rc::clone(&serving.worker);
     tokio::task::spawn_local(async move { worker.samples.flush_now_and_then().await });

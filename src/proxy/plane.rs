@@ -20,6 +20,7 @@ use crate::clock::UnixMillis;
 use crate::config::{ArmConfig, Config, RolloutConfig};
 use crate::learned::LearnedIds;
 use crate::recorder::SampleSink;
+use crate::trace::export::SpanSink;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::habits::Habits;
 use crate::upstream::headroom::Gauges;
@@ -107,6 +108,8 @@ pub struct Worker {
     plane: RefCell<Rc<WorkerPlane>>,
     /// Where samples go.
     pub samples: SampleSink,
+    /// Where spans go.
+    pub spans: SpanSink,
     /// Draws for requests without a sticky key.
     pub rng: RefCell<SmallRng>,
     /// How much more than its clients it may ask for.
@@ -202,10 +205,11 @@ impl WorkerRollout {
 impl Worker {
     /// A worker with its first plane.
     #[must_use]
-    pub fn new(plane: WorkerPlane, samples: SampleSink) -> Self {
+    pub fn new(plane: WorkerPlane, samples: SampleSink, spans: SpanSink) -> Self {
         Self {
             plane: RefCell::new(Rc::new(plane)),
             samples,
+            spans,
             rng: RefCell::new(rand::make_rng()),
             budget: RefCell::new(Budget::new(UnixMillis::now())),
             kept_bytes: Cell::new(0),

@@ -73,7 +73,9 @@ impl Tries<'_> {
             Admission::TurnedAway(outcome) if routed.role == Role::Live => {
                 if let Some(rescuer) = self.rescuer(outcome) {
                     let sample = sample_of(call, routed, routed.arm, Some(self.facts));
-                    Meter::start(call.worker, sample, false, None).fail(outcome);
+                    Meter::start(call.worker, sample, false, None)
+                        .traced_by(call.span.as_ref())
+                        .fail(outcome);
                     let answer = None;
                     return (Tried::Failed { outcome, answer }, Some(rescuer));
                 }

@@ -28,6 +28,7 @@ mod shutdown;
 mod simulate;
 mod store_failure;
 mod terminal;
+mod traces;
 
 use std::time::Duration;
 

@@ -1,11 +1,12 @@
-//! The daemon: build, configuration, store, queues, budgets, and how both arms can be reached.
+//! The daemon: build, configuration, store, queues, budgets, receivers of alerts, and how both arms can be
+//! reached.
 
 use super::page::Page;
 use crate::arm::Arm;
 use crate::clock::UnixMillis;
 use crate::driver::metrics::Snapshot;
 use crate::driver::money::BudgetStatus;
-use crate::driver::status::RoomStatus;
+use crate::driver::status::{RoomStatus, Status};
 use crate::proxy::gauges::Connections;
 use crate::upstream::pool::figures::Figures;
 
@@ -47,6 +48,51 @@ pub(super) fn add(page: &mut Page, snapshot: &Snapshot) {
     );
     add_headroom(page, snapshot);
     add_budgets(page, &status.budgets);
+    add_alerts(page, status);
+}
+
+/// Of a receiver's address only the host is shown; its place in the list tells two of one host apart.
+fn add_alerts(page: &mut Page, status: &Status) {
+    let names: Vec<String> = status
+        .alerts
+        .iter()
+        .enumerate()
+        .map(|(place, it)| {
+            let (_, rest) = it.webhook.split_once("://").unwrap_or_default();
+            let host = rest.split('/').next().unwrap_or_default();
+            format!("{} {host}", place + 1)
+        })
+        .collect();
+    let all = || {
+        let named = names.iter().zip(&status.alerts);
+        named.map(|(name, it)| (vec![("webhook", name.as_str()), ("format", it.format)], it))
+    };
+    page.counter(
+        "cutover_alerts_total",
+        "Messages to a receiver of alerts: taken (sent), refused for good (failed), given up (dropped)",
+        all().flat_map(|(labels, it)| {
+            let results = [
+                ("sent", it.sent),
+                ("failed", it.failed),
+                ("dropped", it.dropped),
+            ];
+            results.map(|(result, count)| {
+                let mut labels = labels.clone();
+                labels.push(("result", result));
+                (labels, count as f64)
+            })
+        }),
+    );
+    page.gauge(
+        "cutover_alerts_queued",
+        "Messages to a receiver of alerts that wait or are under way",
+        all().map(|(labels, it)| (labels, it.queued as f64)),
+    );
+    page.counter(
+        "cutover_alerts_overflowed_total",
+        "Alerts that came too fast and reached no receiver at all",
+        [(Vec::new(), status.alerts_overflowed as f64)],
+    );
 }
 
 fn add_config(page: &mut Page, snapshot: &Snapshot) {
@@ -213,5 +259,14 @@ pub(super) fn add_connections(page: &mut Page, connections: Connections) {
         "cutover_upstream_connections_failed_total",
         "Connections to an arm that could not be made",
         series(|figures| figures.failed),
+    );
+}
+
+pub(super) fn add_spans(page: &mut Page, fates: [(&'static str, u64); 3]) {
+    page.counter(
+        "cutover_spans_total",
+        "Spans of traces: taken by the collector (sent), dropped because the queue was full, or given up \
+         because the collector failed",
+        fates.map(|(fate, count)| (vec![("result", fate)], count as f64)),
     );
 }

@@ -84,12 +84,16 @@ pub(super) fn add(page: &mut Page, snapshot: &Snapshot) {
         &STATES,
         all().map(|(status, _)| (labels(status), Some(status.state))),
     );
-    page.states(
+    page.gauge(
         "cutover_held",
-        "1 for what holds a rollout: an operator, or a reason of the controller's own",
-        "cause",
-        &HELD_BY,
-        all().map(|(status, more)| (labels(status), more.held_by)),
+        "1 for what holds a rollout: an operator, a reason of the controller's own, or both",
+        all().flat_map(|(status, more)| {
+            HELD_BY.map(|cause| {
+                let mut labels = labels(status);
+                labels.push(("cause", cause));
+                (labels, f64::from(more.held_by.contains(&cause)))
+            })
+        }),
     );
     page.counter(
         "cutover_decisions_total",

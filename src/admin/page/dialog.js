@@ -6,7 +6,7 @@ import { liftsHold, percent } from "./words.js";
 const TOKEN = "cutover-token";
 const find = (id) => document.getElementById(id);
 
-const next = (rollout) => rollout.stage.ladder?.find((weight) => weight > rollout.stage.weight);
+const next = (rollout) => rollout.stages?.find((weight) => weight > rollout.stage.weight);
 
 /** What each action says before it is done. */
 const ACTIONS = {
@@ -19,13 +19,13 @@ const ACTIONS = {
   resume: {
     title: "Resume",
     confirm: "Resume",
-    to: (rollout) => (rollout.state === "held" ? rollout.weight : rollout.state === "rolled-back" || rollout.state === "warming-up" ? rollout.stage.ladder?.[0] : rollout.stage.weight),
+    to: (rollout) => (rollout.state === "held" ? rollout.weight : rollout.state === "rolled-back" || rollout.state === "warming-up" ? rollout.stages?.[0] : rollout.stage.weight),
     what: "The rollout goes on from here, without waiting for a cooldown or for probes.",
   },
   promote: {
     title: "Promote",
     confirm: "Promote now",
-    to: (rollout) => (rollout.state === "rolled-back" || rollout.state === "warming-up" ? rollout.stage.ladder?.[0] : next(rollout) ?? rollout.stage.weight),
+    to: (rollout) => (rollout.state === "rolled-back" || rollout.state === "warming-up" ? rollout.stages?.[0] : next(rollout) ?? rollout.stage.weight),
     what: "The next stage begins now, without the proof that cutover would wait for.",
   },
   rollback: {
@@ -38,7 +38,7 @@ const ACTIONS = {
   retry: {
     title: "Retry",
     confirm: "Retry",
-    to: (rollout) => rollout.stage.ladder?.[0],
+    to: (rollout) => rollout.stages?.[0],
     what: "A new attempt begins at the first stage, with new evidence.",
   },
   weight: {

@@ -122,10 +122,10 @@ export class RolloutView {
   }
 
   showLadder(rollout) {
-    const { ladder, index } = rollout.stage;
+    const { index } = rollout.stage;
     const here = index - 1;
     const isOff = ["warming-up", "rolled-back", "stopped"].includes(rollout.state);
-    const steps = (ladder ?? []).map((weight, place) => {
+    const steps = (rollout.stages ?? []).map((weight, place) => {
       const isDone = rollout.state === "complete" || (!isOff && place < here);
       const isHere = !isOff && place === here;
       return { weight, place, is: isHere ? "here" : isDone ? "done" : "ahead" };

@@ -74,7 +74,7 @@ fn row(line: &Line<'_>) -> [String; 4] {
             format!("{kind} {from} -> {to}")
         }
     };
-    let none = || "-".to_owned();
+    let none = || "nothing".to_owned();
     let (recorded, replayed) = match line {
         Line::Both(taken, would) => (
             said(taken.kind.as_str(), taken.weight_from, taken.weight_to),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::values::Glob;
 use super::super::{
     AlertsConfig, ArmConfig, BudgetConfig, Config, Credential, RequestRows, RolloutConfig, Sticky,
-    Timeouts,
+    Timeouts, TracesConfig,
 };
 use crate::arm::Arm;
 use crate::controller::policy::{GuardSpec, OnHarm, Stage};
@@ -84,6 +84,7 @@ fn facts(config: &Config) -> Facts {
     for budget in &config.budgets {
         budget_facts(&mut facts, budget);
     }
+    trace_facts(&mut facts, &config.traces);
     facts
 }
 
@@ -102,6 +103,16 @@ fn alert_facts(facts: &mut Facts, alerts: &AlertsConfig) {
             facts.put(format!("{path}.events"), kinds.join(", "));
         }
     }
+}
+
+fn trace_facts(facts: &mut Facts, traces: &TracesConfig) {
+    if let Some(endpoint) = &traces.endpoint {
+        facts.put_secret("traces.endpoint", endpoint.expose());
+    }
+    for (name, value) in &traces.headers {
+        facts.put_secret(format!("traces.headers.{name}"), value.expose());
+    }
+    facts.put("traces.share", traces.share);
 }
 
 fn budget_facts(facts: &mut Facts, budget: &BudgetConfig) {

@@ -74,13 +74,34 @@ pub(in crate::config) fn shown(line: &str, secret: bool) -> String {
     let visible = match line.split_once('=') {
         Some((key, _)) if hide => format!("{key}= ****"),
         None if hide && !line.trim_start().starts_with('[') => "****".to_owned(),
-        _ => line.to_owned(),
+        _ => without_paths(line),
     };
     visible
         .chars()
         .take(SHOWN_CHARS)
         .map(|c| if c.is_control() && c != '\t' { ' ' } else { c })
         .collect()
+}
+
+/// The line with all that stands behind the host of a URL masked: the path of a webhook is its secret, and
+/// in a file that is not TOML nothing tells which URL is one.
+fn without_paths(line: &str) -> String {
+    let mut pieces = line.split("://");
+    let mut visible = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        visible.push_str("://");
+        let is_end = |c: char| matches!(c, '"' | '\'') || c.is_whitespace();
+        let (url, rest) = piece.split_at(piece.find(is_end).unwrap_or(piece.len()));
+        match url.find(['/', '?', '#', '\\', '%']) {
+            Some(at) if url.len() > at + 1 => {
+                visible.push_str(url.get(..at).unwrap_or_default());
+                visible.push_str("/****");
+            }
+            _ => visible.push_str(url),
+        }
+        visible.push_str(rest);
+    }
+    visible
 }
 
 /// True if the line has a URL with a user or password in it.
@@ -129,6 +150,17 @@ mod tests {
         for line in lines {
             assert!(!shown(line, false).contains("hunter2"), "{line}");
         }
+        // A missing comma: nothing tells that this is a webhook, and nothing else may be lost.
+        let line = r#"webhooks = [{ url = "https://ops.example.com/in/a8f3" format = "json" }]"#;
+        assert_eq!(
+            shown(line, false),
+            r#"webhooks = [{ url = "https://ops.example.com/****" format = "json" }]"#
+        );
+        let line = r#"a = "http://a.b/", b = "http://b.c:80?x=a8f3", c = "http://d.e/a8f3 # open"#;
+        assert_eq!(
+            shown(line, false),
+            r#"a = "http://a.b/", b = "http://b.c:80/****", c = "http://d.e/**** # open"#
+        );
         assert!(shown("aip-kye = \"hunter2\"", false).contains("hunter2"));
         assert!(!shown("aip-kye = \"hunter2\"", true).contains("hunter2"));
     }

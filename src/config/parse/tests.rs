@@ -20,6 +20,7 @@ fn env(name: &str) -> Option<String> {
         "RELAY_API_KEY" => "sk-relay\n",
         "ADMIN_TOKEN" | "CUTOVER_ADMIN_TOKEN" => "admin-token",
         "SLACK_URL" => "https://hooks.slack.com/services/T/B/x",
+        "OTLP_AUTHORIZATION" => "Bearer collector",
         "EMPTY" => " ",
         _ => return None,
     };
@@ -152,7 +153,7 @@ fn the_example_shows_the_built_in_defaults() {
     let built_in = config(MINIMAL);
     assert_eq!(config(EXAMPLE), built_in);
     let (text, count) = with_defaults_written_out();
-    assert_eq!(count, 46, "{text}");
+    assert_eq!(count, 47, "{text}");
     assert_eq!(config(&text), built_in);
 }
 
@@ -178,7 +179,7 @@ fn every_further_key_of_the_example_does_something() {
         lines[index] = &line;
         assert_ne!(config(&lines.join("\n")), built_in, "{line}");
     }
-    assert_eq!(count, 22);
+    assert_eq!(count, 24);
 }
 
 #[test]

@@ -3,12 +3,12 @@
 //! Pure.
 #![deny(clippy::disallowed_methods)]
 
-/// Every table and its keys: the whole grammar of the file. Free tables (`models`, `prices`, `model-timeouts`) have no entry.
-pub(in crate::config) const TABLES: [(&str, &[&str]); 17] = [
+/// Every table and its keys: the whole grammar of the file. Free tables (`models`, `prices`, `model-timeouts`, `headers`) have no entry.
+pub(in crate::config) const TABLES: [(&str, &[&str]); 18] = [
     (
         "",
         &[
-            "proxy", "admin", "store", "arms", "rollout", "alerts", "budget",
+            "proxy", "admin", "store", "arms", "rollout", "alerts", "budget", "traces",
         ],
     ),
     (
@@ -100,6 +100,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 17] = [
     ("alerts", &["webhooks", "held-after"]),
     ("alerts.webhooks", &["url", "format", "key", "events"]),
     ("budget", &["name", "usd-per-day", "arm", "model", "tag"]),
+    ("traces", &["endpoint", "headers", "share"]),
 ];
 
 /// The known keys of a table.

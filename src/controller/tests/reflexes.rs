@@ -129,8 +129,13 @@ fn on_harm_hold_stays_and_asks_once() {
     world.operator(Action::Resume);
     assert_eq!(world.view().state, "running");
     assert!(world.run_to(&[DecisionKind::Hold], 10_000, 2 * HOUR));
+    assert_eq!(world.view().held_by, ["harm"]);
+    world.operator(Action::Hold);
+    assert_eq!(world.view().held_by, ["operator", "harm"]);
     world.operator(Action::Rollback);
     assert_eq!(world.state().weight(), percent("0%"));
+    assert!(world.state().hold.is_some());
+    assert!(world.view().held_by.is_empty(), "it is not held any more");
 }
 
 #[test]

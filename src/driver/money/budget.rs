@@ -175,8 +175,25 @@ impl Reached {
         };
         Alert {
             severity,
-            ..Alert::new(kind, text).about(format!("{} {day}", self.budget))
+            ..Alert::new(kind, text).about(subject(&self.told()))
         }
+    }
+}
+
+/// Each threshold of each day is an incident of its own: the second one must page although the first is open.
+fn subject(told: &BudgetTold) -> String {
+    format!("{} {} {}%", told.budget, date_of(told.day), told.percent)
+}
+
+/// Closes what was told of a day that is over. People need not hear of it.
+pub(super) fn end_of(told: &BudgetTold) -> Alert {
+    let kind = AlertKind::Budget;
+    Alert {
+        quiet: true,
+        severity: Severity::Info,
+        ..Alert::new(kind, String::new())
+            .about(subject(told))
+            .ends(vec![kind])
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use cutover::alert::kind::{AlertKind, Severity};
 use serde_json::{Value, json};
 
 use super::PATIENCE;
@@ -35,7 +36,10 @@ async fn scene() -> Scene {
     }
     let config = fs::read_to_string(scene.path()).unwrap();
     let budget = "[[budget]]\nname = \"day\"\nusd-per-day = 1000\n";
-    scene.write(&format!("{config}\n{budget}"));
+    // Nobody listens there; what it wants does not happen.
+    let alerts =
+        "[alerts]\nwebhooks = [{ url = \"http://localhost:9/in/a8f3\", events = [\"clock\"] }]\n";
+    scene.write(&format!("{config}\n{budget}{alerts}"));
     scene
 }
 
@@ -256,6 +260,10 @@ async fn gauges_say_where_everything_stands() {
         100.0,
     );
     is("cutover_budget_usd", &[("budget", "day")], 1000.0);
+    let receiver = [("webhook", "1 localhost:9"), ("format", "json")];
+    is("cutover_alerts_total", &receiver, 0.0);
+    is("cutover_alerts_queued", &receiver, 0.0);
+    is("cutover_alerts_overflowed_total", &[], 0.0);
     assert!(page.sum("cutover_budget_spent_ratio", &[]) > 0.0);
     assert!(page.sum("cutover_guard_evidence_needed", &[("guard", "error-rate")]) > 1.0);
     for name in [
@@ -347,7 +355,7 @@ async fn the_page_answers_without_token_and_without_store() {
     let (page, text) = page(&daemon).await;
     assert_eq!(page.sum("cutover_store_healthy", &[]), 0.0);
     assert!(page.sum("cutover_requests_total", &[]) > 0.0);
-    for secret in ["s3cret", super::process::CANARY_KEY, "127.0.0.1"] {
+    for secret in ["s3cret", "a8f3", super::process::CANARY_KEY, "127.0.0.1"] {
         assert!(!text.contains(secret), "{secret}");
     }
 }
@@ -433,10 +441,30 @@ fn every_alert_has_a_severity_a_section_of_the_runbook_and_a_test() {
             assert!(rest.contains(part), "{name} has no {part}");
         }
         let fires = RULE_TESTS.split("eval_time").any(|test| {
-            test.contains(&format!("alertname: {name}\n")) && test.contains("exp_alerts")
+            test.contains(&format!("alertname: {name}\n")) && test.contains("exp_labels")
         });
         assert!(fires, "{name} is never seen to fire");
+        let after = |key: &str| {
+            let (_, value) = rest.split_once(key).unwrap();
+            value.lines().next().unwrap()
+        };
+        // Some tell of what no daemon could.
+        let Some(kind) = AlertKind::from_word(after("docs/runbook.md#")) else {
+            continue;
+        };
+        let severity = match name {
+            // A spent budget is more than one that is nearly spent.
+            "CutoverBudgetSpent" => Severity::Critical,
+            _ => kind.severity(),
+        };
+        assert_eq!(after("severity: "), severity.as_str(), "{name}");
     }
+}
+
+#[test]
+fn annotations_of_the_dashboard_take_no_restart_for_a_decision() {
+    assert!(DASHBOARD.contains("increase(cutover_decisions_total"));
+    assert!(!DASHBOARD.contains("changes("), "it counts resets as well");
 }
 
 #[test]
