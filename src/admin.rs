@@ -133,7 +133,7 @@ async fn answer(
         }
         (&Method::GET, _) => {
             let file = dashboard::file(&path, request.headers());
-            file.unwrap_or_else(|| not_found())
+            file.unwrap_or_else(not_found)
         }
         (&Method::POST | &Method::PUT, _) => mutate(admin, request, &path).await,
         _ => error(

@@ -2,6 +2,7 @@
 //!
 //! The only place, with `demo`, that prints to standard output.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -300,10 +301,10 @@ fn not_built(command: &NotBuilt) -> Failure {
     Failure::Refused(format!("`cutover {name}` is not part of this version yet"))
 }
 
-#[expect(clippy::print_stderr, reason = "the command line speaks to a person")]
 fn print_error(message: &str) {
     let name = Paint::stderr().tint(Tone::Bad, "cutover:");
-    eprintln!("{name} {}", harmless::lines(message));
+    // Nobody may be there to read it: the terminal may be gone.
+    writeln!(std::io::stderr(), "{name} {}", harmless::lines(message)).ok();
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::query::Query;
 use super::{Admin, Answer, error, json};
@@ -139,15 +139,44 @@ pub(super) async fn ask<T>(
     request: DriverRequest,
     answer: oneshot::Receiver<T>,
 ) -> Result<T, Answer> {
-    let gone = || {
-        error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the driver does not answer",
-        )
-    };
-    admin.driver.try_send(request).map_err(|_| gone())?;
+    asked(&admin.driver, request, answer).await
+}
+
+async fn asked<T>(
+    driver: &mpsc::Sender<DriverRequest>,
+    request: DriverRequest,
+    answer: oneshot::Receiver<T>,
+) -> Result<T, Answer> {
+    driver.try_send(request).map_err(|_| {
+        let words = "the driver takes nothing now: nothing was changed";
+        error(StatusCode::SERVICE_UNAVAILABLE, words)
+    })?;
     match tokio::time::timeout(DRIVER_TIMEOUT, answer).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) | Err(_) => Err(gone()),
+        // It has the request and may still carry it out: this is no refusal.
+        Ok(Err(_)) | Err(_) => Err(error(
+            StatusCode::GATEWAY_TIMEOUT,
+            "the driver has not answered in time; what was asked may still be done, so look at the status",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_driver_took_and_did_not_answer_is_no_refusal() {
+        let (driver, mut taken) = mpsc::channel(1);
+        let ask = async || {
+            let (reply, answer) = oneshot::channel();
+            let answer = asked(&driver, DriverRequest::Status(reply), answer).await;
+            answer.unwrap_err().status()
+        };
+        let (status, request) = tokio::join!(ask(), async { taken.recv().await.is_some() });
+        assert!(request);
+        assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+        drop(taken);
+        assert_eq!(ask().await, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

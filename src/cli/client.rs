@@ -117,7 +117,12 @@ impl AdminClient {
             return Ok(answer);
         }
         let message = answer.pointer("/error/message").and_then(Value::as_str);
-        let refused = Failure::Refused(message.unwrap_or("the daemon refused").to_owned());
+        let message = message.unwrap_or("the daemon refused").to_owned();
+        if status == StatusCode::GATEWAY_TIMEOUT {
+            // It took the request and did not say what became of it: no refusal.
+            return Err(Asked::Gone(Failure::Unreachable(message)));
+        }
+        let refused = Failure::Refused(message);
         if status.is_server_error() {
             Err(Asked::Gone(refused))
         } else {

@@ -1,7 +1,8 @@
 //! Following a list of the admin API, as `tail -f` follows a file: each row once, whatever the daemon does.
 //!
 //! Ids only grow, so the last one that was shown says what is new. A daemon that restarts keeps them; a
-//! list that begins again below it is another one and is shown from its start.
+//! list that begins again below it is another one and is shown from its start. An empty answer says nothing:
+//! the daemon ends a long search for rare rows early.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use super::Failure;
 use super::client::{AdminClient, Asked};
+use super::fields::text;
 use crate::stdout;
 
 /// How often the daemon is asked.
@@ -63,7 +65,7 @@ struct Unseen {
 impl Shown {
     /// Forgets what was shown if the list begins again below it.
     fn is_another(&mut self, newest: Option<i64>) -> bool {
-        let is_another = self.last.is_some_and(|last| newest.unwrap_or(0) < last);
+        let is_another = newest < self.last && newest.is_some();
         if is_another {
             self.last = None;
         }
@@ -99,8 +101,12 @@ pub(super) fn follow(
     loop {
         let limit = if is_first { first.min(PAGE) } else { PAGE };
         match look(client, list, &mut shown, limit) {
-            Ok(rows) => {
+            Ok((rows, said)) => {
                 lost.is_back();
+                // What the rows do not say by themselves, once.
+                if let Some(said) = said.filter(|_| is_first) {
+                    note(&said);
+                }
                 is_first = false;
                 if !print(rows.iter().map(&show)) {
                     return Ok(());
@@ -113,16 +119,18 @@ pub(super) fn follow(
     }
 }
 
-/// The rows that were not shown yet, oldest first.
+/// The rows that were not shown yet, oldest first, and the daemon's note.
 fn look(
     client: &AdminClient,
     list: &List,
     shown: &mut Shown,
     limit: u32,
-) -> Result<Vec<Value>, Asked> {
+) -> Result<(Vec<Value>, Option<String>), Asked> {
     let ask = |before| client.try_ask(&Method::GET, &list.page(limit, before), None);
     let mut rows: Vec<Value> = Vec::new();
-    let mut page = list.rows(ask(None)?);
+    let answer = ask(None)?;
+    let said = text(&answer, "/note").map(str::to_owned);
+    let mut page = list.rows(answer);
     if shown.is_another(page.first().map(id_of)) {
         note("this is another list: its ids begin again");
     }
@@ -144,7 +152,7 @@ fn look(
         shown.last = Some(id_of(newest));
     }
     rows.reverse();
-    Ok(rows)
+    Ok((rows, said))
 }
 
 /// False when standard output was closed.
@@ -229,7 +237,8 @@ mod tests {
             (Some(3), Some(3), false),
             (Some(3), Some(5), false),
             (Some(3), Some(1), true),
-            (Some(3), None, true),
+            // A search that ended early found none.
+            (Some(3), None, false),
         ] {
             let mut shown = Shown { last };
             assert_eq!(shown.is_another(newest), expected, "{last:?} {newest:?}");

@@ -175,15 +175,14 @@ pub(super) struct Saving {
     pub(super) so_far: f64,
 }
 
-/// Known once both arms have requests of known cost. Failures cost nothing and bring nothing: whoever
-/// rescues them pays, so they must not make their arm look cheap.
+/// Known once both arms have answers of known cost, counted as [`crate::store::Totals::known_answers`] does.
 pub(super) fn saving(rollout: &Value) -> Option<Saving> {
     let of = |arm: &str| {
         let at = |field: &str| format!("/arms/{arm}/{field}");
-        let unknown = ["unpriced", "no_usage", "errors", "rate_limited"];
-        let unknown = unknown.map(|field| count(rollout, &at(field)));
+        let others = ["errors", "rate_limited", "unpriced", "no_usage"];
+        let others = others.map(|field| count(rollout, &at(field)));
         let known = count(rollout, &at("requests"))
-            .checked_sub(unknown.iter().sum())
+            .checked_sub(others.iter().sum())
             .filter(|known| *known > 0)?;
         let cost = float_at(rollout, &at("cost_usd"))?;
         #[expect(clippy::cast_precision_loss, reason = "a sum of money for people")]
@@ -293,6 +292,7 @@ pub(super) fn trouble(status: &Value) -> Vec<(Tone, String)> {
         let text = format!("{dropped} samples were dropped because a queue was full");
         lines.push((Tone::Care, text));
     }
+    lines.extend(array(status, "/alerts").iter().filter_map(undelivered));
     if let Some(error) = text(status, "/config/error") {
         lines.push((
             Tone::Bad,
@@ -300,6 +300,23 @@ pub(super) fn trouble(status: &Value) -> Vec<(Tone, String)> {
         ));
     }
     lines
+}
+
+/// A receiver of alerts that misses some: nobody can be told that by an alert.
+fn undelivered(alert: &Value) -> Option<(Tone, String)> {
+    let lost = |field, words: &dyn Fn(u64) -> String| match count(alert, field) {
+        0 => None,
+        number => Some(words(number)),
+    };
+    let parts = [
+        lost("/failed", &|number| format!("refused {number}")),
+        lost("/dropped", &|number| format!("{number} given up")),
+        text(alert, "/last_error").map(str::to_owned),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let webhook = word(alert, "/webhook");
+    let words = format!("ALERTS DO NOT ALL ARRIVE: {webhook} {}", parts.join(", "));
+    (!parts.is_empty()).then_some((Tone::Care, words))
 }
 
 #[cfg(test)]

@@ -247,6 +247,7 @@ impl Out {
             "format",
             "sent",
             "failed",
+            "dropped",
             "queued",
             "last error",
         ])];
@@ -256,6 +257,7 @@ impl Out {
                 word(alert, "/format").to_owned().into(),
                 number(alert, "/sent").into(),
                 number(alert, "/failed").into(),
+                number(alert, "/dropped").into(),
                 number(alert, "/queued").into(),
                 Cell::new(Tone::Care, word(alert, "/last_error")),
             ]

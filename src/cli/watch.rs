@@ -14,8 +14,10 @@ use ratatui::crossterm::event::{
     self, DisableBracketedPaste, EnableBracketedPaste, Event, KeyEventKind,
 };
 use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::disable_raw_mode;
 
 use super::client::{AdminClient, Asked};
+use super::fields::word;
 use super::follow::{self, Lost};
 use super::paint::Paint;
 use super::{Failure, harmless};
@@ -67,7 +69,7 @@ pub(super) fn watch(client: AdminClient) -> Result<(), Failure> {
         ));
     }
     let screen = Screen::new(client.addr(), UnixMillis::now());
-    let feed = Feed::start(client).map_err(Failure::Failed)?;
+    let feed = Feed::start(client, restore).map_err(Failure::Failed)?;
     let mut held = Held::take().map_err(|error| broken(&error))?;
     let ended = run(&mut held.terminal, screen, &feed);
     drop(held);
@@ -96,9 +98,16 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        execute!(io::stdout(), DisableBracketedPaste).ok();
-        ratatui::restore();
+        restore();
     }
+}
+
+fn restore() {
+    // The mode first: what is written may wait for a terminal that takes nothing.
+    disable_raw_mode().ok();
+    execute!(io::stdout(), DisableBracketedPaste).ok();
+    // The other `restore` tells of a failure on standard error, which may be the terminal that is gone.
+    ratatui::try_restore().ok();
 }
 
 fn run(terminal: &mut DefaultTerminal, mut screen: Screen, feed: &Feed) -> io::Result<()> {
@@ -114,6 +123,7 @@ fn run(terminal: &mut DefaultTerminal, mut screen: Screen, feed: &Feed) -> io::R
             }
             is_new = true;
         }
+        feed.show(screen.rollout().map(|rollout| word(rollout, "/name")));
         if is_new || drawn_at.is_none_or(|at| at.elapsed() >= REDRAW) {
             terminal.draw(|frame| view::draw(frame, &screen, paint, UnixMillis::now()))?;
             drawn_at = Some(Instant::now());

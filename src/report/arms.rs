@@ -43,7 +43,7 @@ pub struct ArmFigures {
     pub output_tokens: u64,
     /// What the requests of known cost did cost.
     pub cost_usd: Option<f64>,
-    /// Cost of a thousand requests whose cost is known; what failed without tokens cost nothing.
+    /// Cost of a thousand answers whose cost is known.
     pub cost_per_1k_requests_usd: Option<Estimate>,
     /// Requests with tokens but of unknown cost.
     pub unpriced: u64,
@@ -80,6 +80,21 @@ impl ArmFigures {
     }
 }
 
+impl ArmFigures {
+    /// As [`Totals::known_answers`] counts them.
+    pub(super) fn known_answers(&self) -> u64 {
+        let totals = Totals {
+            requests: self.requests,
+            errors: self.errors,
+            rate_limited: self.rate_limited,
+            unpriced: self.unpriced,
+            no_usage: self.no_usage,
+            ..Totals::default()
+        };
+        totals.known_answers()
+    }
+}
+
 /// Tokens per second, from the time per token.
 pub(super) fn speed(tpot_ms: Estimate) -> Option<Estimate> {
     let per_s = |ms: f64| (ms > 0.0).then(|| 1_000.0 / ms);
@@ -104,16 +119,14 @@ pub(super) fn scaled(estimate: Estimate, factor: f64) -> Estimate {
     }
 }
 
-/// Requests whose cost is known, and that cost. What stated neither tokens nor an answer cost nothing.
+/// What is known to have been spent, and the answers of known cost.
 pub(super) fn priced(totals: &Totals) -> Option<(f64, f64)> {
-    let known = totals
-        .requests
-        .saturating_sub(totals.unpriced + totals.no_usage);
+    let known = totals.known_answers();
     let cost_usd = totals.cost_usd?;
     (known > 0).then_some((cost_usd, known as f64))
 }
 
-/// Cost per request by the scatter of minutes or hours.
+/// Cost per answer by the scatter of minutes or hours.
 fn cost(points: &[SeriesPoint], arm: Arm) -> Option<Estimate> {
     let stretches: Vec<(f64, f64)> = points
         .iter()

@@ -86,7 +86,7 @@ pub(super) fn charts(report: &Report) -> Vec<Chart> {
             Unit::Millis,
             |it| quantile(&it.times.ttft, 0.99),
         ),
-        ("Cost of 1,000 requests", Unit::Usd, |it| {
+        ("Cost of 1,000 answers", Unit::Usd, |it| {
             let (cost_usd, requests) = priced(&it.totals)?;
             Some(Estimate {
                 value: 1_000.0 * cost_usd / requests,

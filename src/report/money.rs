@@ -24,11 +24,11 @@ const PRESENT_MIN_MS: i64 = 600_000;
 /// Money saved; negative where the canary costs more.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Savings {
-    /// Legacy's cost of a request minus the canary's.
+    /// Legacy's cost of an answer minus the canary's.
     pub per_request_usd: Estimate,
-    /// So far, by the canary's requests of known cost.
+    /// So far, by the canary's answers of known cost.
     pub so_far_usd: Estimate,
-    /// The canary's requests that were counted for it.
+    /// The canary's answers that were counted for it.
     pub canary_requests: u64,
     /// Per 30 days, with all of the present traffic on the canary.
     pub per_month_usd: Option<Estimate>,
@@ -59,15 +59,12 @@ pub(super) fn savings(
             (scaled(interval::difference(&canary, &legacy), 1e-3), false)
         }
     };
-    let canary = &arms.canary;
-    let priced = canary
-        .requests
-        .saturating_sub(canary.unpriced + canary.no_usage);
+    let answers = arms.canary.known_answers();
     let per_month = per_month(points, to);
     Some(Savings {
         per_request_usd: per_request,
-        so_far_usd: scaled(per_request, priced as f64),
-        canary_requests: priced,
+        so_far_usd: scaled(per_request, answers as f64),
+        canary_requests: answers,
         per_month_usd: per_month.map(|requests| scaled(per_request, requests)),
         requests_per_month: per_month,
         method: method(is_same_time).to_owned(),
@@ -77,13 +74,13 @@ pub(super) fn savings(
 
 const fn method(is_same_time: bool) -> &'static str {
     if is_same_time {
-        "Legacy's cost per request minus the canary's in the same stretches of time, each weighted by how much \
-         both arms can say in it, times the canary's requests of known cost; per month: times the requests of \
+        "Legacy's cost per answer minus the canary's in the same stretches of time, each weighted by how much \
+         both arms can say in it, times the canary's answers of known cost; per month: times the requests of \
          both arms in 30 days at the rate of the last seven days, all of them on the canary."
     } else {
-        "The arms never ran at the same time with known costs, so this is the mean cost of legacy's requests \
+        "The arms never ran at the same time with known costs, so this is the mean cost of legacy's answers \
          minus that of the canary's over different times: a change of the traffic in between is in it. Times \
-         the canary's requests of known cost; per month: times the requests of both arms in 30 days at the rate \
+         the canary's answers of known cost; per month: times the requests of both arms in 30 days at the rate \
          of the last seven days."
     }
 }

@@ -197,7 +197,7 @@ fn saved(report: &Report) -> Option<String> {
     let so_far = &savings.so_far_usd;
     if so_far.ci95_low.is_some() && !is_sure(so_far.ci95_low, so_far.ci95_high) {
         return Some(
-            "The cost of a request shows no measurable difference between the arms.".to_owned(),
+            "The cost of an answer shows no measurable difference between the arms.".to_owned(),
         );
     }
     let (verb, size) = if so_far.value < 0.0 {

@@ -50,7 +50,7 @@ pub(super) const ROWS: [(&str, Row); 15] = [
     ("tokens per second, median", |arm| {
         estimated(Unit::PerSecond, arm.output_tokens_per_s.as_ref())
     }),
-    ("cost of 1,000 requests", |arm| {
+    ("cost of 1,000 answers", |arm| {
         estimated(Unit::Usd, arm.cost_per_1k_requests_usd.as_ref())
     }),
     ("cost", |arm| usd(arm.cost_usd)),

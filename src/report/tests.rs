@@ -237,6 +237,23 @@ fn savings_are_the_same_requests_at_legacys_cost() {
 }
 
 #[test]
+fn failures_do_not_make_an_arm_look_cheap() {
+    // Each answer costs a cent on both arms; four of ten requests fail on the canary, and cost nothing.
+    let points = (0..60).map(|minute| {
+        let (legacy, canary) = (
+            measured(100, 0, 0.010, 500.0),
+            measured(100, 40, 0.006, 500.0),
+        );
+        point(minute, legacy, canary)
+    });
+    let start = decision(1, 0, "start", "0%", "50%", "go");
+    let report = Report::new(input(vec![start], points.collect()));
+    let savings = report.savings.unwrap();
+    assert_eq!(savings.canary_requests, 60 * 60);
+    assert!(savings.so_far_usd.value.abs() < 1e-6, "{savings:?}");
+}
+
+#[test]
 fn without_prices_there_are_no_savings_and_a_note_says_why() {
     let mut unpriced = measured(100, 0, 0.0, 500.0);
     unpriced.totals.cost_usd = None;

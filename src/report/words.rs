@@ -78,7 +78,7 @@ pub(super) fn metric(name: &str) -> (&'static str, Unit) {
         "ttft_p50_ms" => ("first token, median", Unit::Millis),
         "ttft_p99_ms" => ("first token, 99th percentile", Unit::Millis),
         "output_tokens_per_s" => ("tokens per second, median", Unit::PerSecond),
-        _ => ("cost of 1,000 requests", Unit::Usd),
+        _ => ("cost of 1,000 answers", Unit::Usd),
     }
 }
 

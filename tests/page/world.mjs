@@ -103,7 +103,7 @@ prices = { "gpt-5-mini" = { input = 0.12, output = 0.9 } }
 name = "default"
 warm-up = 1200
 stages = [${world.stages.map(([weight, dwell]) => `{ weight = "${weight}", dwell = "${dwell}" }`).join(", ")}]
-trip = { cooldown = "45s", max-per-day = 2 }
+trip = { cooldown = "45s", max-per-day = 1 }
 [rollout.guards]
 error-rate = { max = "6%", max-ratio = 1.5, max-increase = "2%" }
 latency-p99 = { max-ratio = 4.0 }

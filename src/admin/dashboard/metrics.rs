@@ -66,7 +66,7 @@ pub(super) const METRICS: [Metric; 8] = [
     },
     Metric {
         name: "cost",
-        title: "Cost per 1,000",
+        title: "Cost per 1,000 answers",
         unit: Unit::Usd,
         value: |seen, _| cost_per_1000(seen),
     },
@@ -86,10 +86,9 @@ fn speed(times: &Sketch) -> Option<f64> {
     (ms > 0.0).then(|| 1_000.0 / ms)
 }
 
-/// Of the requests whose cost is known: what is unknown is not free.
+/// Of the answers whose cost is known: what is unknown is not free, and what failed is not cheap.
 fn cost_per_1000(seen: &Measured) -> Option<f64> {
-    let unknown = seen.totals.unpriced + seen.totals.no_usage;
-    let known = seen.totals.requests.saturating_sub(unknown);
+    let known = seen.totals.known_answers();
     per(seen.totals.cost_usd? * 1_000.0, known)
 }
 
@@ -102,10 +101,8 @@ pub(super) fn course(
     (from, to): (UnixMillis, UnixMillis),
     step_ms: i64,
 ) -> Vec<Point> {
-    let seen_ms = |at: UnixMillis| {
-        let end = at.plus_millis(step_ms).0.min(to.0);
-        end - at.0.max(from.0)
-    };
+    // The store gives the whole first step, however late in it `from` is.
+    let seen_ms = |at: UnixMillis| at.plus_millis(step_ms).0.min(to.0) - at.0;
     let began = steps.first().map(|step| step.at).filter(|at| *at > from);
     steps
         .iter()
@@ -193,6 +190,11 @@ mod tests {
             None,
             "the traffic began somewhere in this minute"
         );
+        assert_eq!(
+            values("requests", &steps, 45_000, end)[0],
+            Some(2.0),
+            "the first step is whole"
+        );
         assert_eq!(values("error-rate", &steps, 0, end)[0], Some(0.1));
     }
 
@@ -204,7 +206,10 @@ mod tests {
             step(2, 20, Some(0.1)),
         ];
         let end = 10 * MINUTE;
-        assert_eq!(values("cost", &steps, 0, end), [Some(5.0), None, None]);
+        // Of 120 requests 20 are unpriced and 12 failed, at no cost.
+        let answers = 88.0;
+        let cost = values("cost", &steps, 0, end);
+        assert_eq!(cost, [Some(500.0 / answers), None, None]);
         assert_eq!(values("latency-p99", &steps, 0, end), [None, None, None]);
     }
 }

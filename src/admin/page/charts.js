@@ -7,6 +7,7 @@ const RANGES = [["1h", 1], ["6h", 6], ["24h", 24], ["7d", 168], ["30d", 720], ["
 const HOUR = 3600000;
 /** A decision this near to the crosshair is told, in pixels. */
 const NEAR = 9;
+const SOON_MS = 300;
 const KEPT = "cutover-range";
 
 export class Charts {
@@ -15,6 +16,7 @@ export class Charts {
     this.range = RANGES.find(([name]) => name === sessionStorage.getItem(KEPT)) ?? RANGES.at(-1);
     this.figures = new Map();
     this.data = null;
+    this.soonTimer = null;
     this.asked = 0;
     this.fault = el("p", { class: "fault", hidden: true });
     this.buttons = RANGES.map((range) =>
@@ -45,7 +47,9 @@ export class Charts {
 
   close() {
     this.observer.disconnect();
+    this.asking?.abort();
     clearTimeout(this.timer);
+    clearTimeout(this.soonTimer);
     clearTimeout(this.resizing);
     this.isClosed = true;
   }
@@ -72,18 +76,28 @@ export class Charts {
     this.resizing = setTimeout(() => this.load(), isFirst ? 0 : 200);
   }
 
+  /** Loads in a moment: a backlog of decisions comes at once and is one reason to draw. */
+  loadSoon() {
+    this.soonTimer ??= setTimeout(() => {
+      this.soonTimer = null;
+      this.load();
+    }, SOON_MS);
+  }
+
   async load() {
     clearTimeout(this.timer);
     if (this.isClosed) return;
     const asked = ++this.asked;
+    this.asking?.abort();
     if (!document.hidden && this.width) {
+      this.asking = new AbortController();
       try {
-        const data = await getJson(`charts.json?${this.query()}`);
+        const data = await getJson(`charts.json?${this.query()}`, this.asking.signal);
         if (asked !== this.asked || this.isClosed) return;
         this.fault.hidden = true;
         this.show(data);
       } catch (failed) {
-        if (asked !== this.asked) return;
+        if (asked !== this.asked || this.isClosed) return;
         say(this.fault, `The charts cannot be drawn: ${failed.message}`);
         this.fault.hidden = false;
       }

@@ -104,9 +104,9 @@ export function badge(node, iconName, word, tone) {
   attr(node, "data-tone", tone);
 }
 
-/** JSON of an address of this daemon. Fails with the daemon's own sentence. */
-export async function getJson(path) {
-  const answer = await fetch(path, { headers: { accept: "application/json" } });
+/** JSON of an address of this daemon. Fails with the daemon's own sentence; `signal` gives it up. */
+export async function getJson(path, signal) {
+  const answer = await fetch(path, { headers: { accept: "application/json" }, signal });
   const body = await answer.json().catch(() => null);
   if (!answer.ok) {
     const failed = new Error(body?.error?.message ?? `the answer is ${answer.status}`);

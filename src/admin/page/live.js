@@ -8,8 +8,11 @@ const TRY_AGAIN_MS = 10000;
 /** The daemon speaks at least every 15 s. */
 const STALE_AFTER_MS = 20000;
 
-/** Follows the daemon for good. `onLink` hears `{ state, since }` each second. */
-export function follow({ onStatus, onDecision, onLink }) {
+/**
+ * Follows the daemon for good. `onLink` hears `{ state, heardAt }` each second; `onOpen` when the stream is
+ * open, first or again: what came meanwhile may not be in it.
+ */
+export function follow({ onStatus, onDecision, onLink, onOpen }) {
   let events = null;
   let heardAt = null;
   let isPolling = false;
@@ -35,6 +38,7 @@ export function follow({ onStatus, onDecision, onLink }) {
 
   const connect = () => {
     events = new EventSource("api/v1/events");
+    events.addEventListener("open", () => onOpen());
     events.addEventListener("status", (event) => {
       isPolling = false;
       heard(JSON.parse(event.data));

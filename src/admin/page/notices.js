@@ -33,10 +33,13 @@ function ofRollout(rollout, decisions) {
   if (rollout.state === "complete") {
     add("complete", "go", "check", `${name} is complete`, "Keep for 30 days: legacy's key and account (conversations that began there finish there, and failover needs them), this daemon, and its database with the record of every decision.");
   }
-  for (const arm of ["legacy", "canary"]) {
-    if (rollout.arms[arm].breaker !== "closed" && rollout.state !== "tripped") {
-      add(`breaker-${arm}`, "warn", "warn", `Connections to ${arm} fail`, `The breaker is ${rollout.arms[arm].breaker}: ${arm} is not dialled but for probes; the other arm answers.`);
-    }
+  for (const [arm, other] of [["legacy", "canary"], ["canary", "legacy"]]) {
+    const { breaker } = rollout.arms[arm];
+    // The trip of the canary says more than its breaker.
+    if (breaker === "closed" || (arm === "canary" && rollout.state === "tripped")) continue;
+    const isOtherWell = rollout.arms[other].breaker === "closed" && !(other === "canary" && rollout.state === "tripped");
+    const rest = isOtherWell ? `${arm} is not dialled but for probes; ${other} answers.` : `and ${other} is not well either, so requests may fail.`;
+    add(`breaker-${arm}`, isOtherWell ? "warn" : "stop", "warn", `Connections to ${arm} fail`, `The breaker is ${breaker}: ${rest}`);
   }
   if (rollout.dominant_note) {
     add("dominant", "calm", "warn", `${name}: few keys make up much of the traffic`, sentence(rollout.dominant_note));
@@ -61,6 +64,13 @@ function ofDaemon(status) {
   }
   if (status.store.dropped_samples > 0) {
     add("dropped", "calm", "warn", "Some requests are not in the record", `${count(status.store.dropped_samples)} samples were dropped because a queue was full.`);
+  }
+  for (const [place, alert] of (status.alerts ?? []).entries()) {
+    const parts = [];
+    if (alert.failed > 0) parts.push(`${count(alert.failed)} refused`);
+    if (alert.dropped > 0) parts.push(`${count(alert.dropped)} given up`);
+    if (alert.last_error) parts.push(alert.last_error);
+    if (parts.length > 0) add(`alerts-${place}`, "warn", "warn", `Alerts to ${alert.webhook} do not all arrive`, sentence(parts.join(", ")));
   }
   for (const budget of status.budgets ?? []) {
     if (budget.share >= 0.8) {

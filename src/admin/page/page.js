@@ -16,8 +16,9 @@ let link = { state: "connecting", heardAt: null };
 let view = null;
 const said = new Map();
 
-const dialog = new Dialog((action, rollout, done) => {
-  toast(`${titleOf(action)}: ${done.message || "it was like that already"}`);
+const dialog = new Dialog({
+  newest: (name) => status?.rollouts.find((rollout) => rollout.name === name),
+  done: (action, rollout, text) => toast(`${titleOf(action)} ${rollout.name}: ${text}`),
 });
 
 function announce(text) {
@@ -31,9 +32,20 @@ function toast(text) {
   setTimeout(() => node.remove(), TOAST_MS);
 }
 
+/** The rollout that the address names, else the one that was shown before. */
 function chosen() {
-  const name = decodeURIComponent(location.hash.slice(1));
-  return status.rollouts.find((rollout) => rollout.name === name) ?? status.rollouts[0];
+  const named = (name) => status.rollouts.find((rollout) => rollout.name === name);
+  return named(nameInAddress()) ?? named(view?.name) ?? status.rollouts[0];
+}
+
+function nameInAddress() {
+  const name = location.hash.slice(1);
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    // Typed by hand, like `100%`.
+    return name;
+  }
 }
 
 function showBar() {
@@ -127,6 +139,11 @@ function switchTheme() {
 themed(localStorage.getItem(THEME) ?? "system");
 find("theme").addEventListener("click", switchTheme);
 addEventListener("hashchange", show);
+find("skip").addEventListener("click", (event) => {
+  // The address names a rollout, not a place on the page.
+  event.preventDefault();
+  find("main").focus();
+});
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) view?.refresh();
 });
@@ -138,6 +155,9 @@ follow({
   },
   onDecision(decision) {
     view?.heard(decision);
+  },
+  onOpen() {
+    view?.refresh();
   },
   onLink(newest) {
     const isBack = link.state === "lost" && newest.state !== "lost";

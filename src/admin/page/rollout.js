@@ -5,23 +5,26 @@ import { titleOf } from "./dialog.js";
 import { attr, badge, el, keyed, say, sayMarked } from "./dom.js";
 import { Decisions, Failures } from "./lists.js";
 import { makeArms, makeGuards, showArms, showGuards } from "./tables.js";
-import { clock, count, dollars, millis, percent, savings, stateOf } from "./words.js";
+import { clock, count, dollars, isHeldByHand, millis, percent, savings, stateOf } from "./words.js";
 
 const FAILURES_EVERY_MS = 10000;
 
-/** The commands that make sense in a state, the likeliest first. */
-function commandsOf(state) {
+/** The commands that make sense where a rollout stands, the likeliest first. */
+function commandsOf(rollout) {
   const commands = {
     "warming-up": ["promote", "hold", "weight", "rollback"],
     running: ["hold", "promote", "weight", "rollback"],
     held: ["resume", "promote", "weight", "rollback"],
-    tripped: ["resume", "hold", "rollback"],
-    retreated: ["resume", "hold", "promote", "rollback"],
-    "rolled-back": ["retry"],
+    tripped: ["resume", "promote", "hold", "weight", "rollback"],
+    retreated: ["resume", "promote", "hold", "weight", "rollback"],
+    "rolled-back": ["retry", "hold", "rollback", "weight"],
     complete: ["hold", "weight", "rollback"],
     stopped: [],
   };
-  return commands[state] ?? ["hold", "resume", "promote", "rollback"];
+  const offered = commands[rollout.state] ?? ["hold", "resume", "promote", "weight", "rollback"];
+  if (!isHeldByHand(rollout)) return offered;
+  // What is held already is resumed.
+  return [...new Set(offered.map((action) => (action === "hold" ? "resume" : action)))];
 }
 
 export class RolloutView {
@@ -89,16 +92,16 @@ export class RolloutView {
   heard(decision) {
     if (decision) {
       this.decisions.add([decision]);
-      if (decision.rollout === this.name) setTimeout(() => this.charts.load(), 300);
+      if (decision.rollout === this.name) this.charts.loadSoon();
     } else {
       this.decisions.load();
     }
   }
 
-  /** After a time without connection. */
+  /** After a time in which something may have been missed. */
   refresh() {
     this.decisions.load();
-    this.charts.load();
+    this.charts.loadSoon();
     this.loadFailures();
   }
 
@@ -144,7 +147,7 @@ export class RolloutView {
   showButtons(rollout) {
     keyed(
       this.buttons,
-      commandsOf(rollout.state),
+      commandsOf(rollout),
       (action) => action,
       (action) => {
         const opened = (event) => this.command(action, this.rollout, event.currentTarget);
@@ -190,9 +193,9 @@ function tilesOf({ arms }) {
   const ratio = (a, b) => (a == null || b == null || b === 0 ? null : a / b - 1);
   const faster = ratio(canary.latency_ms.p50, legacy.latency_ms.p50);
   const tiles = [
-    ["Canary error rate", percent(canary.error_rate), `legacy ${percent(legacy.error_rate)}`, null],
+    ["Errors of the canary", percent(canary.error_rate), `legacy ${percent(legacy.error_rate)}`, null],
     [
-      "Canary latency p50",
+      "Median latency of the canary",
       millis(canary.latency_ms.p50),
       faster === null ? `legacy ${millis(legacy.latency_ms.p50)}` : `legacy ${millis(legacy.latency_ms.p50)}, ${Math.abs(faster * 100).toFixed(0)}% ${faster < 0 ? "faster" : "slower"}`,
       null,
@@ -201,11 +204,15 @@ function tilesOf({ arms }) {
   ];
   if (saved) {
     const word = saved.usd >= 0 ? "Saved by the canary" : "Extra cost of the canary";
-    const less = `${Math.abs(saved.share * 100).toFixed(0)}% ${saved.share >= 0 ? "less" : "more"} per request than legacy`;
-    tiles.push([word, dollars(Math.abs(saved.usd)), less, saved.usd >= 0 ? "go" : "stop"]);
+    const less = `${Math.abs(saved.share * 100).toFixed(0)}% ${saved.share >= 0 ? "less" : "more"} per answer than legacy`;
+    // A sum that leaves much out is no news, good or bad.
+    const unknown = Math.max(...[legacy, canary].map((arm) => (arm.unpriced + arm.no_usage) / arm.requests));
+    const isMost = unknown <= 0.1;
+    const tone = saved.usd >= 0 ? "go" : "stop";
+    tiles.push([word, dollars(Math.abs(saved.usd)), isMost ? less : `${less}; much is of unknown cost`, isMost ? tone : null]);
   } else {
     const isPriced = legacy.cost_usd != null && canary.cost_usd != null;
-    tiles.push(["Saved by the canary", "–", isPriced ? "too much is of unknown cost" : "known with prices for both arms", null]);
+    tiles.push(["Saved by the canary", "–", isPriced ? "no answers of known cost yet" : "known with prices for both arms", null]);
   }
   return tiles;
 }

@@ -1,11 +1,12 @@
 // The two arms side by side, and the guards with their evidence.
 
 import { attr, badge, el, keyed, say } from "./dom.js";
-import { about, count, dollars, evidence, millis, percent, span, speed, verdictOf } from "./words.js";
+import { about, costOfAnswer, count, dollars, evidence, millis, percent, span, speed, verdictOf } from "./words.js";
 
-const known = (arm) => arm.requests - arm.unpriced - arm.no_usage;
-const perThousand = (arm) =>
-  arm.cost_usd == null || known(arm) <= 0 ? null : (arm.cost_usd / known(arm)) * 1000;
+const perThousand = (arm) => {
+  const each = costOfAnswer(arm);
+  return each === null ? null : each * 1000;
+};
 const streamSpeed = (arm) => (arm.tpot_ms.p50 > 0 ? 1000 / arm.tpot_ms.p50 : null);
 const room = (arm) => arm.headroom?.requests ?? arm.headroom?.tokens;
 
@@ -21,14 +22,14 @@ const ROWS = [
   ["First token p99", (arm) => millis(arm.ttft_ms.p99), (arm) => arm.ttft_ms.p99, "less"],
   ["Stream tokens/s p50", (arm) => speed(streamSpeed(arm)), streamSpeed, "more"],
   ["Answer tokens/s p50", (arm) => speed(arm.tokens_per_s.p50), (arm) => arm.tokens_per_s.p50, "more"],
-  ["Cost per 1,000", (arm) => dollars(perThousand(arm)), perThousand, "cheaper"],
+  ["Cost per 1,000 answers", (arm) => dollars(perThousand(arm)), perThousand, "cheaper"],
   ["Cost so far", (arm) => dollars(arm.cost_usd), null, null, (arm) => unpriced(arm)],
   ["Cached input tokens", (arm) => percent(arm.cache_hit_share), null, null],
   ["Rate limit left", (arm) => percent(room(arm)?.share), null, null],
   ["Breaker", (arm) => arm.breaker, null, null],
 ];
 
-const OPTIONAL = ["Cached input tokens", "Rate limit left", "Cost so far", "Cost per 1,000"];
+const OPTIONAL = ["Cached input tokens", "Rate limit left", "Cost so far", "Cost per 1,000 answers"];
 
 function unpriced(arm) {
   const unknown = arm.unpriced + arm.no_usage;

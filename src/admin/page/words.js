@@ -120,14 +120,32 @@ export function verdictOf(verdict) {
   return { icon: iconName, tone, word };
 }
 
-/** What the canary saved, at what legacy costs per request; `null` if that cannot be said. */
+/**
+ * Answers of known cost, which a cost per request is divided by; the daemon, the terminal and the report count
+ * alike. Failures and 429s cost nothing and bring nothing, so they must not make their arm look cheap.
+ */
+export const knownAnswers = (arm) =>
+  arm.requests - arm.errors - arm.rate_limited - arm.unpriced - arm.no_usage;
+
+/** What an answer costs; `null` if that cannot be said. */
+export const costOfAnswer = (arm) =>
+  arm.cost_usd == null || knownAnswers(arm) <= 0 ? null : arm.cost_usd / knownAnswers(arm);
+
+/** What the canary's answers saved, at what legacy's cost; `null` if that cannot be said. */
 export function savings({ legacy, canary }) {
-  const known = (arm) => arm.requests - arm.unpriced - arm.no_usage;
-  const both = [legacy, canary];
-  if (both.some((arm) => arm.cost_usd == null || known(arm) <= 0)) return null;
-  // Where much is unknown, a difference says nothing.
-  if (both.some((arm) => known(arm) < arm.requests * 0.9)) return null;
-  const each = (arm) => arm.cost_usd / known(arm);
-  const usd = known(canary) * each(legacy) - canary.cost_usd;
-  return { usd, share: 1 - each(canary) / each(legacy), legacy: each(legacy), canary: each(canary) };
+  const [of, to] = [legacy, canary].map(costOfAnswer);
+  if (of === null || to === null || of === 0) return null;
+  return { usd: (of - to) * knownAnswers(canary), share: 1 - to / of };
 }
+
+/**
+ * True if `resume` ends a hold and does nothing else. Only some states give way to the word `held`; under the
+ * others the reason tells it.
+ */
+export function liftsHold({ state, reason }) {
+  if (state === "tripped") return false;
+  if (state === "retreated") return !reason.startsWith("retreated to");
+  return state === "held" || isHeldByHand({ reason });
+}
+
+export const isHeldByHand = ({ reason }) => reason.startsWith("held by an operator");

@@ -41,9 +41,11 @@ fn why_it_does_not_move_stands_above_the_numbers() {
         }],
         "learned_ids": {"known": 12},
         "alerts": [{"webhook": "https://hooks.example.com/****", "format": "slack", "sent": 3,
-            "failed": 1, "queued": 0, "last_error": "it answered 500"}],
+            "failed": 1, "dropped": 2, "queued": 0, "last_error": "it answered 500"}],
     });
     insta::assert_snapshot!(shown(&status), @r"
+    ALERTS DO NOT ALL ARRIVE: https://hooks.example.com/**** refused 1, 2 given up, it answered 500
+
     default  RUNNING  5% to the canary  stage 2/3  attempt 1
       stages  1% > [5%] > 100%
       why     dwell: 12m left · needs about 1,900 more canary requests, ~9m at this rate for error-rate
@@ -63,8 +65,8 @@ fn why_it_does_not_move_stands_above_the_numbers() {
       latency-p99  healthy     1.21s  1.34s  >200 of 20  proven
       ttft-p99     no-data         -      -           -  no data in this stage yet
 
-      webhook                         format  sent  failed  queued  last error
-      https://hooks.example.com/****  slack      3       1       0  it answered 500
+      webhook                         format  sent  failed  dropped  queued  last error
+      https://hooks.example.com/****  slack      3       1        2       0  it answered 500
 
     12 learned ids: requests that name one go to the canary, which keeps their state
     ");

@@ -65,7 +65,7 @@ impl Screen {
             KeyCode::Tab | KeyCode::Right => self.select((self.selected + 1) % count),
             KeyCode::BackTab | KeyCode::Left => self.select((self.selected + count - 1) % count),
             KeyCode::Down => {
-                let last = self.own_decisions().count().saturating_sub(1);
+                let last = self.own_decisions().map_or(0, <[_]>::len).saturating_sub(1);
                 self.scroll = (self.scroll + 1).min(last);
             }
             KeyCode::Up => self.scroll = self.scroll.saturating_sub(1),

@@ -124,13 +124,13 @@ pub(super) fn outcome(action: Action, rollout: &Value, weight: Option<Weight>) -
             Some(stood),
             "back to where it stood, without waiting for probes",
         ),
+        Action::Resume if lifts_a_hold(rollout) => format!(
+            "lifts the hold: the weight stays at {} and may rise again by proof",
+            percent(from)
+        ),
         Action::Resume if state == "retreated" => moves(
             Some(stood),
             "back to where it stood, without waiting for proof",
-        ),
-        Action::Resume if state == "held" => format!(
-            "lifts the hold: the weight stays at {} and may rise again by proof",
-            percent(from)
         ),
         Action::Resume | Action::Promote if is_idle => {
             moves(first, "begins with the first stage now")
@@ -167,6 +167,17 @@ pub(super) fn outcome(action: Action, rollout: &Value, weight: Option<Weight>) -
     }
 }
 
+/// Whether `resume` ends a hold and does nothing else. Only some states give way to the word `held`; under
+/// the others the reason tells it.
+pub(super) fn lifts_a_hold(rollout: &Value) -> bool {
+    let reason = word(rollout, "/reason");
+    match word(rollout, "/state") {
+        "held" => true,
+        "retreated" => !reason.starts_with("retreated to"),
+        _ => reason.starts_with("held by an operator"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,7 +185,7 @@ mod tests {
     fn rollout(state: &str, weight: f64, stood: f64) -> Value {
         json!({
             "state": state, "weight": weight, "attempt": 1, "stages": [0.01, 0.25, 0.5, 1.0],
-            "stage": {"weight": stood},
+            "stage": {"weight": stood}, "reason": format!("{state} to find out"),
         })
     }
 
@@ -242,6 +253,27 @@ mod tests {
             Weight::from_bps(400),
         );
         assert!(found.starts_with("25% -> 4%: at once"), "{found}");
+    }
+
+    #[test]
+    fn what_is_held_is_not_said_to_rise() {
+        for (state, weight, stood, expected) in [
+            // A raise takes a second `resume`.
+            (
+                "retreated",
+                0.5,
+                1.0,
+                "lifts the hold: the weight stays at 50%",
+            ),
+            ("rolled-back", 0.0, 0.5, "lifts the hold"),
+            // Whatever holds it besides.
+            ("tripped", 0.0, 0.5, "0% -> 50%: back"),
+        ] {
+            let mut held = rollout(state, weight, stood);
+            held["reason"] = json!("held by an operator: lunch");
+            let found = outcome(Action::Resume, &held, None);
+            assert!(found.starts_with(expected), "{state}: {found}");
+        }
     }
 
     #[test]

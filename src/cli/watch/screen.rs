@@ -3,10 +3,12 @@
 //! Pure: news and keys go in, and the time with them. `keys` says what a key does, `view` how it looks.
 #![deny(clippy::disallowed_methods)]
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::feed::News;
-use super::order::Action;
+use super::order::{self, Action};
 use crate::arm::Weight;
 use crate::cli::fields::{array, float_at, word};
 use crate::clock::UnixMillis;
@@ -18,8 +20,8 @@ pub(super) struct Screen {
     pub(super) addr: String,
     /// The latest status.
     pub(super) status: Option<Value>,
-    /// The latest decisions of all rollouts, newest first.
-    pub(super) decisions: Vec<Value>,
+    /// The latest decisions, newest first, of each rollout that was looked at.
+    pub(super) decisions: BTreeMap<String, Vec<Value>>,
     /// Which rollout is shown.
     pub(super) selected: usize,
     /// How many of its decisions are scrolled past.
@@ -101,6 +103,7 @@ pub(super) struct Seen {
     state: String,
     weight: Option<f64>,
     stood: Option<f64>,
+    lifts_a_hold: bool,
 }
 
 impl Seen {
@@ -110,6 +113,7 @@ impl Seen {
             state: word(rollout, "/state").to_owned(),
             weight: float_at(rollout, "/weight"),
             stood: float_at(rollout, "/stage/weight"),
+            lifts_a_hold: order::lifts_a_hold(rollout),
         }
     }
 }
@@ -131,7 +135,7 @@ impl Screen {
         Self {
             addr: addr.to_owned(),
             status: None,
-            decisions: Vec::new(),
+            decisions: BTreeMap::new(),
             selected: 0,
             scroll: 0,
             heard_at: now,
@@ -158,7 +162,9 @@ impl Screen {
                 self.heard_at = now;
                 self.lost = None;
             }
-            News::Decisions(decisions) => self.decisions = decisions,
+            News::Decisions(rollout, decisions) => {
+                self.decisions.insert(rollout, decisions);
+            }
             News::Lost(why) => self.lost = Some(why),
             News::Answered(answer) => self.answer = Some(answer),
             News::End => {}
@@ -184,11 +190,9 @@ impl Screen {
             .find(|rollout| word(rollout, "/name") == name)
     }
 
-    /// The decisions of the rollout that is shown, newest first, from where they are scrolled to.
-    pub(super) fn own_decisions(&self) -> impl Iterator<Item = &Value> {
-        let name = self.rollout().map(|rollout| word(rollout, "/name"));
-        self.decisions
-            .iter()
-            .filter(move |decision| Some(word(decision, "/rollout")) == name)
+    /// The decisions of the rollout that is shown, newest first; `None` before they were read.
+    pub(super) fn own_decisions(&self) -> Option<&[Value]> {
+        let name = word(self.rollout()?, "/name");
+        self.decisions.get(name).map(Vec::as_slice)
     }
 }

@@ -107,7 +107,7 @@ pub(super) fn write_savings(page: &mut String, savings: &Savings) {
         page,
         &format!(
             "<section>\n<h2>Money</h2>\n<table>\n<tbody>\n\
-             <tr><th scope=\"row\">saved so far, by {} requests</th><td>{}</td></tr>\n",
+             <tr><th scope=\"row\">saved so far, by {} answers</th><td>{}</td></tr>\n",
             count(savings.canary_requests),
             estimate(&savings.so_far_usd)
         ),

@@ -149,7 +149,7 @@ async fn the_figures_are_those_of_the_rows() {
         let cost: f64 = live.iter().filter_map(|it| it.cost_usd).sum();
         assert!((figures.cost_usd.unwrap() - cost).abs() < 1e-9);
         let per_1k = figures.cost_per_1k_requests_usd.unwrap();
-        assert!((per_1k.value - 1_000.0 * cost / live.len() as f64).abs() < 1e-9);
+        assert!((per_1k.value - 1_000.0 * cost / ok.len() as f64).abs() < 1e-9);
         let close = |found: Estimate, naive: f64| {
             assert!(
                 (found.value / naive - 1.0).abs() < 0.0105,

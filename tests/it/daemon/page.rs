@@ -32,11 +32,17 @@ impl Drop for Check {
     }
 }
 
-fn check(browser: &std::ffi::OsStr, daemon: &Daemon) -> Check {
+fn script(name: &str, browser: &std::ffi::OsStr) -> Command {
     let node = std::env::var_os("CUTOVER_SDK_NODE").unwrap_or_else(|| "node".into());
-    let child = Command::new(node)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/check.mjs"))
-        .env("CUTOVER_CHROMIUM", browser)
+    let mut command = Command::new(node);
+    command
+        .arg(format!("{}/tests/page/{name}", env!("CARGO_MANIFEST_DIR")))
+        .env("CUTOVER_CHROMIUM", browser);
+    command
+}
+
+fn check(browser: &std::ffi::OsStr, daemon: &Daemon) -> Check {
+    let child = script("check.mjs", browser)
         .env("BASE", format!("http://127.0.0.1:{}/", daemon.admin))
         .env("TOKEN", TOKEN)
         .stdin(Stdio::piped())
@@ -65,6 +71,16 @@ async fn operate(daemon: &Daemon, weight: &str) {
     let path = "/api/v1/rollouts/default/weight";
     let answer = daemon.ask("PUT", path, &headers, &body).await.unwrap();
     assert_eq!(answer.head.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn the_page_is_right_in_states_that_are_hard_to_bring_about() {
+    let Some(browser) = std::env::var_os("CUTOVER_CHROMIUM") else {
+        println!("skipped: CUTOVER_CHROMIUM names no browser; `make test` does");
+        return;
+    };
+    let ended = script("scenes.mjs", &browser).status().unwrap();
+    assert!(ended.success(), "the check failed; see above");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

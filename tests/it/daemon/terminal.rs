@@ -240,6 +240,10 @@ struct Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
+        // The view first: without its terminal it must end by itself, which a failed test did not see.
+        if let Some(pid) = self.pid().filter(|_| self.is_there()) {
+            Command::new("kill").args(["-KILL", &pid]).status().ok();
+        }
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -247,10 +251,15 @@ impl Drop for Screen {
 
 impl Screen {
     fn open(daemon: &Daemon) -> Self {
+        Self::open_with(daemon, "")
+    }
+
+    /// With another program before the live view's.
+    fn open_with(daemon: &Daemon, before: &str) -> Self {
         let program = env!("CARGO_BIN_EXE_cutover");
         // In the background only so that its id is known; it reads the same terminal.
         let shell = format!(
-            "stty rows 24 cols 80; {program} status --watch --admin 127.0.0.1:{} </dev/tty & \
+            "stty rows 24 cols 80; {before} {program} status --watch --admin 127.0.0.1:{} </dev/tty & \
              echo PID=$!=; wait $!; echo ENDED $?; stty -a",
             daemon.admin
         );
@@ -285,12 +294,24 @@ impl Screen {
         stdin.flush().unwrap();
     }
 
+    /// The id of the live view's process.
+    fn pid(&self) -> Option<String> {
+        let seen = self.seen();
+        let (_, rest) = seen.split_once("PID=")?;
+        Some(rest.split_once('=')?.0.to_owned())
+    }
+
+    /// Whether the live view still runs. One that ended may wait for a parent that never asks.
+    fn is_there(&self) -> bool {
+        let pid = self.pid().unwrap_or_default();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.contains("(cutover)") && !stat.contains("(cutover) Z")
+    }
+
     /// Sends SIGTERM to the live view.
     fn terminate(&self) {
-        let seen = self.seen();
-        let (_, rest) = seen.split_once("PID=").unwrap();
-        let (pid, _) = rest.split_once('=').unwrap();
-        let killed = Command::new("kill").args(["-TERM", pid]).status().unwrap();
+        let pid = self.pid().unwrap();
+        let killed = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
         assert!(killed.success(), "{pid}");
     }
 
@@ -369,6 +390,22 @@ async fn control_c_and_a_signal_give_the_terminal_back() {
     screen.shows("WARMING-UP", 0).await;
     screen.terminate();
     screen.ended("ENDED 0").await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_live_view_does_not_outlive_its_terminal() {
+    let scene = Scene::new(STAGES).await;
+    let daemon = scene.start().await;
+    // A process of another session gets no signal when the terminal hangs up.
+    for before in ["", "setsid"] {
+        let mut screen = Screen::open_with(&daemon, before);
+        screen.shows("WARMING-UP", 0).await;
+        assert!(screen.is_there());
+        screen.child.kill().unwrap();
+        screen.child.wait().unwrap();
+        wait_until("the view has ended", || !screen.is_there()).await;
+    }
 }
 
 #[test]

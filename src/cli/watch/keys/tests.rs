@@ -193,15 +193,10 @@ fn without_an_answer_of_the_daemon_there_is_nothing_to_order() {
 #[test]
 fn decisions_scroll_no_further_than_there_are() {
     let mut screen = screen();
-    let decision = |rollout: &str| json!({ "rollout": rollout });
-    screen.hear(
-        News::Decisions(vec![
-            decision("default"),
-            decision("search"),
-            decision("default"),
-        ]),
-        NOW,
-    );
+    let decisions =
+        |rollout: &str, count| News::Decisions(rollout.to_owned(), vec![json!({}); count]);
+    screen.hear(decisions("default", 2), NOW);
+    screen.hear(decisions("search", 9), NOW);
     press(&mut screen, "<Down><Down><Down>");
     assert_eq!(screen.scroll, 1);
     press(&mut screen, "<Tab>");

@@ -18,8 +18,9 @@ const IN_FULL: usize = 4;
 
 /// The section; `room` bounds how many there can be.
 pub(super) fn section(screen: &Screen, ink: Ink, width: usize, room: usize) -> Section {
-    let own = screen.own_decisions().skip(screen.scroll).take(room);
-    let own: Vec<&Value> = own.collect();
+    let all = screen.own_decisions();
+    let own = all.unwrap_or_default().iter().skip(screen.scroll);
+    let own: Vec<&Value> = own.take(room).collect();
     let widest = own.iter().map(|decision| weights(decision).len()).max();
     let mut lines = Vec::new();
     for (place, decision) in own.into_iter().enumerate() {
@@ -31,7 +32,8 @@ pub(super) fn section(screen: &Screen, ink: Ink, width: usize, room: usize) -> S
         ));
     }
     if lines.is_empty() {
-        lines.push(ink.line(Tone::Faint, " none yet"));
+        let words = all.map_or(" not read yet", |_| " none yet");
+        lines.push(ink.line(Tone::Faint, words));
     }
     Section {
         title: match screen.scroll {

@@ -76,7 +76,7 @@ fn screen(rollouts: &[Value]) -> Screen {
         "config": {"error": null}, "rollouts": rollouts,
     });
     screen.hear(News::Status(status), NOW);
-    screen.hear(News::Decisions(decisions()), NOW);
+    screen.hear(News::Decisions("default".to_owned(), decisions()), NOW);
     screen
 }
 
@@ -337,10 +337,12 @@ fn several_rollouts_are_named_and_the_finished_one_says_what_to_keep() {
         " default   search: complete  Tab",
         "COMPLETE",
         "keep  legacy's credentials",
-        "none yet",
+        " not read yet",
     ] {
         assert!(text.contains(expected), "{expected} is missing in\n{text}");
     }
+    screen.hear(News::Decisions("search".to_owned(), Vec::new()), NOW);
+    assert!(shown(&screen, 100, 30).contains(" none yet"));
 }
 
 #[test]
@@ -370,7 +372,7 @@ fn every_size_can_be_drawn_in_every_mode() {
     press(&mut help, "?");
     let empty = Screen::new("127.0.0.1:8081", NOW);
     let mut bare = screen(&[json!({})]);
-    bare.decisions = vec![json!({})];
+    bare.decisions.insert("-".to_owned(), vec![json!({})]);
     for screen in [lost, asking, help, empty, bare, screen(&[])] {
         for width in [1, 2, 7, 29, 30, 59, 80, 139, 300] {
             for height in [1, 2, 7, 8, 9, 15, 24, 90] {
