@@ -43,7 +43,7 @@ pub struct ArmFigures {
     pub output_tokens: u64,
     /// What the requests of known cost did cost.
     pub cost_usd: Option<f64>,
-    /// Cost of a thousand requests whose cost is known; what failed without tokens cost nothing.
+    /// Cost of a thousand answered requests whose cost is known; failures are in neither number.
     pub cost_per_1k_requests_usd: Option<Estimate>,
     /// Requests with tokens but of unknown cost.
     pub unpriced: u64,
@@ -104,12 +104,22 @@ pub(super) fn scaled(estimate: Estimate, factor: f64) -> Estimate {
     }
 }
 
-/// Requests whose cost is known, and that cost. What stated neither tokens nor an answer cost nothing.
+/// Requests that the arm answered. What failed or was refused costs nothing and brings nothing: whoever takes
+/// it over pays, so it must not make its arm look cheap.
+pub(super) fn answered(totals: &Totals) -> u64 {
+    let unanswered = totals.errors + totals.rate_limited + totals.rejected;
+    totals.requests.saturating_sub(unanswered)
+}
+
+/// Answered requests whose cost is known.
+pub(super) fn known(totals: &Totals) -> u64 {
+    answered(totals).saturating_sub(totals.unpriced + totals.no_usage)
+}
+
+/// [`known`], behind what they did cost.
 pub(super) fn priced(totals: &Totals) -> Option<(f64, f64)> {
-    let known = totals
-        .requests
-        .saturating_sub(totals.unpriced + totals.no_usage);
     let cost_usd = totals.cost_usd?;
+    let known = known(totals);
     (known > 0).then_some((cost_usd, known as f64))
 }
 
