@@ -12,8 +12,7 @@ use serde::Serialize;
 
 use crate::arm::{PerArm, Weight};
 use crate::clock::UnixMillis;
-use crate::controller::DecisionKind;
-use crate::store::{Measured, SeriesPoint, StoredDecision, Totals};
+use crate::store::{Measured, SeriesPoint, StoredDecision, Totals, finest_step_ms};
 
 mod arms;
 mod charts;
@@ -24,6 +23,7 @@ pub mod interval;
 pub mod markdown;
 mod money;
 mod notes;
+mod standing;
 mod story;
 mod table;
 #[cfg(test)]
@@ -34,6 +34,8 @@ pub use arms::ArmFigures;
 pub use compare::Difference;
 pub use incidents::Incident;
 pub use money::Savings;
+use standing::Standing;
+pub use standing::Stands;
 
 /// What a report is made of.
 #[derive(Debug, Clone, Default)]
@@ -44,14 +46,18 @@ pub struct Input {
     pub rollout_id: String,
     /// Where the arms are, if that is known.
     pub base_urls: PerArm<Option<String>>,
-    /// How many stages there are, if that is known.
-    pub stages: Option<usize>,
+    /// The stages, if they are known.
+    pub stages: Option<Vec<Weight>>,
+    /// Where it stands according to the stored state, if that could be read.
+    pub stands: Option<Stands>,
     /// The time that is asked for; `None` is from the beginning.
     pub from: Option<UnixMillis>,
     /// The end of the report, not included.
     pub to: UnixMillis,
-    /// True if `to` was asked for.
+    /// True if `to` was asked for, and the record goes on behind it.
     pub is_cut: bool,
+    /// The end of the record: what is two days older is known by the hour.
+    pub known_until: UnixMillis,
     /// All decisions of the rollout id, oldest first.
     pub decisions: Vec<StoredDecision>,
     /// Live traffic, by the minute or the hour, rising in time.
@@ -112,7 +118,7 @@ pub struct Report {
     /// The effective weight at the end, a fraction.
     pub weight: f64,
     /// The stage at the end, from 1.
-    pub stage: Option<i64>,
+    pub stage: Option<usize>,
     /// How many stages there are.
     pub stages: Option<usize>,
     /// When the canary got its first share.
@@ -189,20 +195,17 @@ impl Report {
             .cloned()
             .collect();
         let kept = summed(&input.points);
-        // Counts go back further than what is kept of times; a part of the time is known from that only.
         let is_whole = input.from.is_none() && !input.is_cut;
-        let counts = PerArm::from_fn(|arm| {
-            let (all, kept) = (input.totals.get(arm), &kept.get(arm).totals);
-            if is_whole && all.requests > kept.requests {
-                *all
-            } else {
-                *kept
-            }
-        });
+        let known_until = input.known_until.max(to);
+        let first_decision = decisions.first().map(|it| it.at);
+        let has_lost = is_whole && has_lost(first_decision, first_point, known_until);
+        let counts = counts(&input.totals, &kept, has_lost);
         let arms = PerArm::from_fn(|arm| {
             ArmFigures::new(counts.get(arm), &kept.get(arm).times, &input.points, arm)
         });
-        let standing = Standing::of(&decisions, to);
+        let stands = input.stands.filter(|_| !input.is_cut);
+        let stages = input.stages.as_deref().unwrap_or_default();
+        let standing = Standing::of(&decisions, stages, stands);
         let differences = compare::differences(&input.points, from, to);
         let bin_ms = charts::bin_ms(from, to);
         let mut report = Self {
@@ -213,16 +216,16 @@ impl Report {
             to,
             state: standing.state,
             weight: standing.weight.fraction(),
-            stage: decisions.last().map(|it| it.stage + 1),
-            stages: input.stages,
+            stage: standing.stage.map(|stage| stage + 1),
+            stages: input.stages.as_ref().map(Vec::len),
             started_at: standing.started_at,
             completed_at: standing.completed_at,
             duration_s: standing.duration_s(to),
             headline: String::new(),
             story: Vec::new(),
-            savings: money::savings(&input.points, &arms, from, to),
+            savings: money::savings(&input.points, &arms, &counts.canary, from, to),
             masked: PerArm::from_fn(|arm| masked(counts.get(arm))),
-            incidents: incidents::incidents(&shown, &input.points, to),
+            incidents: incidents::incidents(&shown, &input.points, to, known_until),
             bins: charts::binned(&input.points, bin_ms),
             bin_ms,
             arms,
@@ -231,7 +234,7 @@ impl Report {
             decisions: shown,
             notes: Vec::new(),
         };
-        report.notes = notes::notes(&report, &kept, is_whole, first_point);
+        report.notes = notes::notes(&report, &kept, is_whole, has_lost, first_point);
         report.headline = story::headline(&report);
         report.story = story::story(&report);
         report
@@ -248,6 +251,25 @@ impl Report {
     pub(crate) fn requests(&self) -> u64 {
         self.arms.legacy.requests + self.arms.canary.requests
     }
+}
+
+/// True if the record begins with decisions that the kept traffic does not reach back to.
+fn has_lost(
+    begin: Option<UnixMillis>,
+    first_point: Option<UnixMillis>,
+    known_until: UnixMillis,
+) -> bool {
+    let first = first_point.unwrap_or(known_until);
+    begin.is_some_and(|begin| first.millis_since(begin) > finest_step_ms(first, known_until))
+}
+
+/// Counts go back further than what is kept of times; a part of the time is known from that only.
+fn counts(all: &PerArm<Totals>, kept: &PerArm<Measured>, has_lost: bool) -> PerArm<Totals> {
+    PerArm::from_fn(|arm| {
+        let (all, kept) = (all.get(arm), &kept.get(arm).totals);
+        let is_more = has_lost && all.requests > kept.requests;
+        if is_more { *all } else { *kept }
+    })
 }
 
 fn summed(points: &[SeriesPoint]) -> PerArm<Measured> {
@@ -291,82 +313,4 @@ fn weights(decisions: &[StoredDecision], from: UnixMillis) -> Vec<WeightStep> {
         }
     }
     steps
-}
-
-/// Where the rollout stands after its decisions.
-#[derive(Debug)]
-struct Standing {
-    state: &'static str,
-    weight: Weight,
-    started_at: Option<UnixMillis>,
-    completed_at: Option<UnixMillis>,
-}
-
-impl Standing {
-    fn of(decisions: &[StoredDecision], to: UnixMillis) -> Self {
-        let mut standing = Self {
-            state: "warming-up",
-            weight: Weight::ZERO,
-            started_at: None,
-            completed_at: None,
-        };
-        let mut unheld = standing.state;
-        for decision in decisions.iter().filter(|it| it.at <= to) {
-            standing.weight = decision.weight_to;
-            if decision.weight_to > Weight::ZERO {
-                standing.started_at = standing.started_at.or(Some(decision.at));
-            }
-            let Some(kind) = DecisionKind::from_word(&decision.kind) else {
-                continue;
-            };
-            let state = state_after(kind, decision, unheld);
-            if state == "complete" && standing.completed_at.is_none() {
-                standing.completed_at = Some(decision.at);
-            } else if !matches!(state, "complete" | "held" | "tripped" | "retreated") {
-                standing.completed_at = None;
-            }
-            if state != "held" {
-                unheld = state;
-            }
-            standing.state = state;
-        }
-        if standing.state != "complete" {
-            standing.completed_at = None;
-        }
-        standing
-    }
-
-    fn duration_s(&self, to: UnixMillis) -> Option<f64> {
-        let until = self.completed_at.unwrap_or(to);
-        let from = self.started_at?;
-        Some(until.millis_since(from).max(0) as f64 / 1_000.0)
-    }
-}
-
-/// The state that a decision leads to; a hold lies over the state before it.
-fn state_after(
-    kind: DecisionKind,
-    decision: &StoredDecision,
-    unheld: &'static str,
-) -> &'static str {
-    match kind {
-        DecisionKind::Start
-        | DecisionKind::Promote
-        | DecisionKind::Retry
-        | DecisionKind::SetWeight => "running",
-        DecisionKind::Hold => "held",
-        DecisionKind::Trip | DecisionKind::ProbeFailed => "tripped",
-        DecisionKind::Retreat => "retreated",
-        // One stage down is a rollback that goes on.
-        DecisionKind::RollBack if decision.weight_to > Weight::ZERO => "running",
-        DecisionKind::RollBack => "rolled-back",
-        DecisionKind::Complete => "complete",
-        DecisionKind::Stop => "stopped",
-        DecisionKind::Config => unheld,
-        DecisionKind::Resume if decision.weight_from == decision.weight_to => unheld,
-        DecisionKind::Resume => match unheld {
-            "complete" => "complete",
-            _ => "running",
-        },
-    }
 }

@@ -150,6 +150,8 @@ pub struct Sample {
     pub reported_cost_usd: Option<f64>,
     /// What the header that `proxy.tag-header` names says, at most [`Sample::TAG_MAX_BYTES`] bytes.
     pub tag: Option<Box<str>>,
+    /// The role of the request's first attempt; its own, if it is that. Never stored.
+    pub first_role: Role,
 }
 
 impl Sample {
@@ -256,15 +258,21 @@ impl Sample {
         is_cut && !self.complete && self.status >= 200 && self.status < 300
     }
 
-    /// The arm whose failure this attempt made good, so that the client did not see it: the other one for
-    /// a rescue, its own for a retry.
+    /// The arm whose counted failure this attempt made good, so that the client did not see it: the other one
+    /// for a rescue, its own for a retry. `None` where that failure is not counted: a probe's or an override's.
     #[must_use]
     pub const fn masks_failure_of(&self) -> Option<Arm> {
-        match (self.role, self.outcome) {
-            (Role::Rescue, Outcome::Ok) => Some(self.arm.other()),
-            (Role::Retry, Outcome::Ok) => Some(self.arm),
+        match (self.first_role, self.role) {
+            (Role::Live, Role::Rescue) if self.is_masking() => Some(self.arm.other()),
+            (Role::Live, Role::Retry) if self.is_masking() => Some(self.arm),
             _ => None,
         }
+    }
+
+    /// True if the attempt made a failure good, whatever the first attempt was for.
+    #[must_use]
+    pub const fn is_masking(&self) -> bool {
+        matches!(self.role, Role::Rescue | Role::Retry) && matches!(self.outcome, Outcome::Ok)
     }
 }
 

@@ -56,7 +56,7 @@ pub use aggregate::{Measured, Times, Totals};
 pub use cost::{Bill, DayCost, Spent, date_of, day_of};
 pub use error::StoreError;
 pub use health::Health;
-pub use history::{History, ProbeRow};
+pub use history::{History, Moment, ProbeRow};
 pub use requests::{RequestFilter, RequestPage, StoredRequest};
 pub use series::{SeriesPoint, finest_step_ms};
 pub use told::BudgetTold;
@@ -135,7 +135,7 @@ pub struct DecisionRow {
     pub weight_from: Weight,
     /// The effective weight after.
     pub weight_to: Weight,
-    /// The stage after it, from 0.
+    /// The stage in which it was decided, from 0.
     pub stage: i64,
     /// `controller`, `operator` or `config`.
     pub by: String,
@@ -165,7 +165,7 @@ pub struct StoredDecision {
     /// The effective weight after; a fraction in the API.
     #[serde(serialize_with = "as_fraction")]
     pub weight_to: Weight,
-    /// The stage after it, from 0; from 1 in the API, as everywhere that people look.
+    /// The stage in which it was decided, from 0; from 1 in the API, as everywhere that people look.
     #[serde(serialize_with = "from_one")]
     pub stage: i64,
     /// `controller`, `operator` or `config`.

@@ -214,6 +214,7 @@ impl Daemon<'_> {
             body_hash: 0,
             reported_cost_usd: None,
             tag: None,
+            first_role: Role::Live,
         }
     }
 

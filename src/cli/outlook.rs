@@ -179,7 +179,7 @@ pub(super) struct Saving {
 pub(super) fn saving(rollout: &Value) -> Option<Saving> {
     let of = |arm: &str| {
         let at = |field: &str| format!("/arms/{arm}/{field}");
-        let others = ["errors", "rate_limited", "unpriced", "no_usage"];
+        let others = ["errors", "rate_limited", "rejected", "unpriced", "no_usage"];
         let others = others.map(|field| count(rollout, &at(field)));
         let known = count(rollout, &at("requests"))
             .checked_sub(others.iter().sum())

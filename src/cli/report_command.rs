@@ -6,17 +6,22 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Failure;
 use super::look_back::{self, LookBackArgs, choose, store_failure};
-use crate::arm::PerArm;
+use crate::arm::{PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::config::parse::LoadError;
-use crate::report::{Input, Report, html, markdown};
+use crate::controller::policy::Policy;
+use crate::controller::{State, view};
+use crate::report::{Input, Report, Stands, html, markdown};
 use crate::stdout;
-use crate::store::{History, RolloutRow};
+use crate::store::{History, Moment, RolloutRow, finest_step_ms};
+
+const HOUR_MS: i64 = 3_600_000;
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     cutover report --out report.html\n  \
@@ -92,19 +97,33 @@ async fn read(
     history: &History,
 ) -> Result<Input, Failure> {
     let wanted = args.look_back.rollout.as_deref();
-    let rollout = choose(history, wanted).await?;
-    let id = &rollout.rollout_id;
-    let decisions = history.decisions_of(id).await.map_err(store_failure)?;
+    let id = choose(history, wanted).await?.rollout_id;
+    let moment = history.moment(&id).await.map_err(store_failure)?;
+    let Some(Moment {
+        rollout,
+        decisions,
+        totals,
+    }) = moment
+    else {
+        let gone = format!("the rollout {id} is not in the store any more");
+        return Err(Failure::Refused(gone));
+    };
     let last = decisions.last().map_or(rollout.updated_at, |it| it.at);
     // The last thing that is known, not the time of the question: a store that rests gives one report.
-    let known_until = rollout.updated_at.max(last).plus_millis(1);
-    let to = args.look_back.to.unwrap_or(known_until).min(known_until);
-    let from = args.look_back.from;
+    let decided_until = rollout.updated_at.max(last).plus_millis(1);
+    let cut_at = args.look_back.to.filter(|to| *to < decided_until);
+    let from = args.look_back.from.map(|from| whole(from, decided_until));
+    // Read after the counts, so that these are not ahead, and to the very end, so that nothing seems lost.
     let points = history
-        .measured(id, from.unwrap_or(UnixMillis(0)), to)
+        .measured(
+            &id,
+            from.unwrap_or(UnixMillis(0)),
+            cut_at.unwrap_or(UnixMillis(i64::MAX)),
+        )
         .await
         .map_err(store_failure)?;
-    let totals = history.totals_of(id).await.map_err(store_failure)?;
+    let measured_until = points.last().map(|point| point.at.plus_millis(1));
+    let known_until = decided_until.max(measured_until.unwrap_or(decided_until));
     let facts = Facts::of(&rollout);
     Ok(Input {
         base_urls: PerArm {
@@ -112,33 +131,55 @@ async fn read(
             canary: facts.canary,
         },
         stages: facts.stages,
+        stands: facts.stands,
         rollout: rollout.name,
         rollout_id: rollout.rollout_id,
         from,
-        to,
-        is_cut: args.look_back.to.is_some_and(|to| to < known_until),
+        to: cut_at.unwrap_or(known_until),
+        is_cut: cut_at.is_some(),
+        known_until,
         decisions,
         points,
         totals,
     })
 }
 
-/// What the stored state says of the rollout besides its standing.
+/// The beginning of the hour, where traffic is known by the hour only.
+fn whole(from: UnixMillis, known_until: UnixMillis) -> UnixMillis {
+    match finest_step_ms(from, known_until) {
+        HOUR_MS => UnixMillis(from.0.div_euclid(HOUR_MS) * HOUR_MS),
+        _ => from,
+    }
+}
+
+/// What the stored state says of the rollout.
 struct Facts {
     canary: Option<String>,
-    stages: Option<usize>,
+    stages: Option<Vec<Weight>>,
+    stands: Option<Stands>,
 }
 
 impl Facts {
     fn of(rollout: &RolloutRow) -> Self {
-        let state: Value = serde_json::from_str(&rollout.state).unwrap_or_default();
-        let stages = state.pointer("/policy/stages").and_then(Value::as_array);
+        let stored: Value = serde_json::from_str(&rollout.state).unwrap_or_default();
+        let canary = stored.get("canary").and_then(Value::as_str);
+        let policy: Option<Policy> = part(&stored, "policy");
+        let state: Option<State> = part(&stored, "state");
         Self {
-            canary: state
-                .pointer("/canary")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
-            stages: stages.map(Vec::len),
+            canary: canary.map(str::to_owned),
+            stages: policy.map(|it| it.stages.iter().map(|stage| stage.weight).collect()),
+            stands: state
+                .filter(|state| state.format == State::FORMAT)
+                .map(|state| Stands {
+                    state: view::word(&state),
+                    stage: state.stage(),
+                    weight: state.weight(),
+                }),
         }
     }
+}
+
+/// A part of the stored state; `None` if another version wrote it.
+fn part<T: DeserializeOwned>(stored: &Value, name: &str) -> Option<T> {
+    T::deserialize(stored.get(name)?).ok()
 }

@@ -241,6 +241,7 @@ mod tests {
             body_hash: 0,
             reported_cost_usd: None,
             tag: None,
+            first_role: Role::Live,
         }
     }
 

@@ -190,6 +190,8 @@ pub struct ArmStatus {
     pub reported_cost_usd: Option<f64>,
     /// What the arm's answers said of its rate limits; `null` if they said nothing in the last five minutes.
     pub headroom: Option<HeadroomStatus>,
+    /// Of `requests`, refused with another 4xx that the client is blamed for.
+    pub rejected: u64,
 }
 
 /// What is left of a provider's rate limits.
@@ -345,6 +347,7 @@ fn arm_of(live: &Live, arm: Arm, now: UnixMillis) -> ArmStatus {
         no_usage: totals.no_usage,
         reported_cost_usd: totals.reported_cost_usd.map(rounded),
         headroom: None,
+        rejected: totals.rejected,
     }
 }
 

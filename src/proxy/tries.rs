@@ -210,6 +210,7 @@ impl Tries<'_> {
         };
         Sample {
             attempt,
+            first_role: self.routed.role,
             ..sample_of(self.call, &routed, arm, Some(self.facts))
         }
     }
@@ -253,6 +254,7 @@ pub(super) fn sample_of(
         body_hash: routed.body_hash,
         reported_cost_usd: None,
         tag: tag_of(call),
+        first_role: routed.role,
     }
 }
 

@@ -41,6 +41,7 @@ fn sample() -> Sample {
         body_hash: 0,
         reported_cost_usd: None,
         tag: None,
+        first_role: Role::Live,
     }
 }
 

@@ -43,7 +43,7 @@ pub struct ArmFigures {
     pub output_tokens: u64,
     /// What the requests of known cost did cost.
     pub cost_usd: Option<f64>,
-    /// Cost of a thousand answers whose cost is known.
+    /// Cost of a thousand answered requests whose cost is known; failures are in neither number.
     pub cost_per_1k_requests_usd: Option<Estimate>,
     /// Requests with tokens but of unknown cost.
     pub unpriced: u64,
@@ -80,21 +80,6 @@ impl ArmFigures {
     }
 }
 
-impl ArmFigures {
-    /// As [`Totals::known_answers`] counts them.
-    pub(super) fn known_answers(&self) -> u64 {
-        let totals = Totals {
-            requests: self.requests,
-            errors: self.errors,
-            rate_limited: self.rate_limited,
-            unpriced: self.unpriced,
-            no_usage: self.no_usage,
-            ..Totals::default()
-        };
-        totals.known_answers()
-    }
-}
-
 /// Tokens per second, from the time per token.
 pub(super) fn speed(tpot_ms: Estimate) -> Option<Estimate> {
     let per_s = |ms: f64| (ms > 0.0).then(|| 1_000.0 / ms);
@@ -119,14 +104,26 @@ pub(super) fn scaled(estimate: Estimate, factor: f64) -> Estimate {
     }
 }
 
-/// What is known to have been spent, and the answers of known cost.
+/// Requests that the arm answered. What failed or was refused costs nothing and brings nothing: whoever takes
+/// it over pays, so it must not make its arm look cheap.
+pub(super) fn answered(totals: &Totals) -> u64 {
+    let unanswered = totals.errors + totals.rate_limited + totals.rejected;
+    totals.requests.saturating_sub(unanswered)
+}
+
+/// Answered requests whose cost is known.
+pub(super) fn known(totals: &Totals) -> u64 {
+    totals.known_answers()
+}
+
+/// [`known`], behind what they did cost.
 pub(super) fn priced(totals: &Totals) -> Option<(f64, f64)> {
-    let known = totals.known_answers();
     let cost_usd = totals.cost_usd?;
+    let known = known(totals);
     (known > 0).then_some((cost_usd, known as f64))
 }
 
-/// Cost per answer by the scatter of minutes or hours.
+/// Cost per request by the scatter of minutes or hours.
 fn cost(points: &[SeriesPoint], arm: Arm) -> Option<Estimate> {
     let stretches: Vec<(f64, f64)> = points
         .iter()

@@ -4,13 +4,15 @@
 //! in its hours.
 #![deny(clippy::disallowed_methods)]
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 use super::{Masked, as_text, masked};
 use crate::arm::Weight;
 use crate::clock::UnixMillis;
 use crate::controller::DecisionKind;
-use crate::store::{SeriesPoint, StoredDecision, Totals};
+use crate::store::{SeriesPoint, StoredDecision, Totals, finest_step_ms};
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -43,6 +45,7 @@ pub(super) fn incidents(
     decisions: &[StoredDecision],
     points: &[SeriesPoint],
     to: UnixMillis,
+    known_until: UnixMillis,
 ) -> Vec<Incident> {
     let mut found: Vec<Incident> = Vec::new();
     let mut open: Option<(UnixMillis, Incident)> = None;
@@ -62,7 +65,7 @@ pub(super) fn incidents(
                 incident.weight_to = decision.weight_to.fraction();
             }
             Some((at, incident)) if raises(decision) || kind == DecisionKind::Stop => {
-                close(incident, *at, decision.at, false, points);
+                close(incident, *at..decision.at, false, points, known_until);
                 found.extend(open.take().map(|(_, incident)| incident));
             }
             None if stops => open = Some((decision.at, begun(decision))),
@@ -70,7 +73,7 @@ pub(super) fn incidents(
         }
     }
     if let Some((at, mut incident)) = open {
-        close(&mut incident, at, to, true, points);
+        close(&mut incident, at..to, true, points, known_until);
         found.push(incident);
     }
     found
@@ -96,19 +99,20 @@ fn begun(decision: &StoredDecision) -> Incident {
 
 fn close(
     incident: &mut Incident,
-    at: UnixMillis,
-    until: UnixMillis,
+    Range {
+        start: at,
+        end: until,
+    }: Range<UnixMillis>,
     is_open: bool,
     points: &[SeriesPoint],
+    known_until: UnixMillis,
 ) {
     incident.duration_s = until.millis_since(at).max(0) as f64 / 1_000.0;
     incident.is_open = is_open;
     let from = UnixMillis((at.0 - MINUTE_MS).div_euclid(MINUTE_MS) * MINUTE_MS);
     let mut around = Totals::default();
-    for (place, point) in points.iter().enumerate() {
-        let next = points.get(place + 1).map(|next| next.at);
-        let is_hour = point.at.0 % HOUR_MS == 0
-            && next.is_none_or(|next| next.millis_since(point.at) >= HOUR_MS);
+    for point in points {
+        let is_hour = point.at.0 % HOUR_MS == 0 && finest_step_ms(point.at, known_until) == HOUR_MS;
         let width_ms = if is_hour { HOUR_MS } else { MINUTE_MS };
         if point.at < until && point.at.plus_millis(width_ms) > from {
             around.merge(&point.arms.canary.totals);

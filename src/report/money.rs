@@ -8,12 +8,12 @@
 
 use serde::Serialize;
 
-use super::arms::scaled;
+use super::arms::{answered, known, scaled};
 use super::compare::{costs, stretches};
 use super::{ArmFigures, Estimate, interval};
 use crate::arm::PerArm;
 use crate::clock::UnixMillis;
-use crate::store::SeriesPoint;
+use crate::store::{SeriesPoint, Totals};
 
 const MONTH_MS: f64 = 30.0 * 86_400_000.0;
 /// The present traffic is that of the last week.
@@ -24,15 +24,15 @@ const PRESENT_MIN_MS: i64 = 600_000;
 /// Money saved; negative where the canary costs more.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Savings {
-    /// Legacy's cost of an answer minus the canary's.
+    /// Legacy's cost of a request minus the canary's.
     pub per_request_usd: Estimate,
-    /// So far, by the canary's answers of known cost.
+    /// So far, by the canary's answered requests of known cost.
     pub so_far_usd: Estimate,
-    /// The canary's answers that were counted for it.
+    /// The canary's requests that were counted for it.
     pub canary_requests: u64,
     /// Per 30 days, with all of the present traffic on the canary.
     pub per_month_usd: Option<Estimate>,
-    /// The present traffic of both arms per 30 days.
+    /// The present answered requests of both arms per 30 days.
     pub requests_per_month: Option<f64>,
     /// How that was found, in words.
     pub method: String,
@@ -43,6 +43,7 @@ pub struct Savings {
 pub(super) fn savings(
     points: &[SeriesPoint],
     arms: &PerArm<ArmFigures>,
+    canary: &Totals,
     from: UnixMillis,
     to: UnixMillis,
 ) -> Option<Savings> {
@@ -59,12 +60,12 @@ pub(super) fn savings(
             (scaled(interval::difference(&canary, &legacy), 1e-3), false)
         }
     };
-    let answers = arms.canary.known_answers();
+    let priced = known(canary);
     let per_month = per_month(points, to);
     Some(Savings {
         per_request_usd: per_request,
-        so_far_usd: scaled(per_request, answers as f64),
-        canary_requests: answers,
+        so_far_usd: scaled(per_request, priced as f64),
+        canary_requests: priced,
         per_month_usd: per_month.map(|requests| scaled(per_request, requests)),
         requests_per_month: per_month,
         method: method(is_same_time).to_owned(),
@@ -74,18 +75,19 @@ pub(super) fn savings(
 
 const fn method(is_same_time: bool) -> &'static str {
     if is_same_time {
-        "Legacy's cost per answer minus the canary's in the same stretches of time, each weighted by how much \
-         both arms can say in it, times the canary's answers of known cost; per month: times the requests of \
-         both arms in 30 days at the rate of the last seven days, all of them on the canary."
+        "Legacy's cost per answered request minus the canary's in the same stretches of time, each weighted by \
+         how much both arms can say in it, times the requests of known cost that the canary answered; per month: \
+         times the requests that both arms answered, in 30 days at the rate of the last seven days, all of them \
+         on the canary. What failed is in none of these."
     } else {
-        "The arms never ran at the same time with known costs, so this is the mean cost of legacy's answers \
-         minus that of the canary's over different times: a change of the traffic in between is in it. Times \
-         the canary's answers of known cost; per month: times the requests of both arms in 30 days at the rate \
-         of the last seven days."
+        "The arms never ran at the same time with known costs, so this is the mean cost of legacy's answered \
+         requests minus that of the canary's over different times: a change of the traffic in between is in it. \
+         Times the requests of known cost that the canary answered; per month: times the requests that both arms \
+         answered, in 30 days at the rate of the last seven days."
     }
 }
 
-/// Requests of both arms in 30 days at the rate of the last week.
+/// Answered requests of both arms in 30 days at the rate of the last week.
 fn per_month(points: &[SeriesPoint], to: UnixMillis) -> Option<f64> {
     let since = to.plus_millis(-PRESENT_MS);
     let lately = points.iter().filter(|point| point.at >= since);
@@ -95,7 +97,7 @@ fn per_month(points: &[SeriesPoint], to: UnixMillis) -> Option<f64> {
         return None;
     }
     let requests: u64 = lately
-        .map(|point| point.arms.legacy.totals.requests + point.arms.canary.totals.requests)
+        .map(|point| answered(&point.arms.legacy.totals) + answered(&point.arms.canary.totals))
         .sum();
     Some(requests as f64 * MONTH_MS / length_ms as f64)
 }

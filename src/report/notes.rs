@@ -15,6 +15,7 @@ pub(super) fn notes(
     report: &Report,
     kept: &PerArm<Measured>,
     is_whole: bool,
+    has_lost: bool,
     first_point: Option<UnixMillis>,
 ) -> Vec<String> {
     let mut notes = Vec::new();
@@ -29,11 +30,12 @@ pub(super) fn notes(
             all.saturating_sub(kept.get(arm).totals.requests)
         })
         .sum::<u64>();
-    if is_whole && counted_before > 0 {
+    if has_lost && counted_before > 0 {
         let since = first_point.map_or("now".to_owned(), minute);
         notes.push(format!(
             "Times and minutes are kept since {since} UTC only: {} before that are in the counts and sums, but \
-             not in percentiles, comparisons, savings and charts.",
+             not in percentiles, comparisons and charts; what was saved so far takes them at the later cost of a \
+             request.",
             counted(counted_before, "request")
         ));
     }
@@ -72,7 +74,8 @@ pub(super) fn notes(
     notes.push(
         "Requests are live first attempts; probes, rescues and requests outside of the rollout are not counted. \
          What the recorder had to drop under overload is missing; `cutover status` counts it while the daemon \
-         runs. Intervals hold for one look at one number: they are no basis for stopping early."
+         runs. Intervals hold for one look at one number: they are no basis for stopping early. Those of rates and \
+         times treat requests as independent; sticky keys and bursts make them narrower than they claim."
             .to_owned(),
     );
     notes

@@ -70,13 +70,14 @@ impl Totals {
         add_known(&mut self.reported_cost_usd, sample.reported_cost_usd);
     }
 
-    /// Answers of known cost: what a cost per request is divided by, wherever one is shown. Failures and 429s
-    /// cost nothing and bring nothing, and whoever rescues them pays, so they must not make their arm look
+    /// Answers of known cost: what a cost per request is divided by, wherever one is shown. Failures, 429s and
+    /// rejections cost nothing and bring nothing, and whoever rescues them pays, so they must not make their arm look
     /// cheap. An answer that broke off counts as failed and as unknown: too few rather than too many.
     #[must_use]
     pub const fn known_answers(&self) -> u64 {
+        let unanswered = self.errors + self.rate_limited + self.rejected;
         self.requests
-            .saturating_sub(self.errors + self.rate_limited + self.unpriced + self.no_usage)
+            .saturating_sub(unanswered + self.unpriced + self.no_usage)
     }
 
     /// Adds all counts of `other`.

@@ -1,13 +1,14 @@
 //! The store as those see it who look back: a backtest, a report. Reads only, with or without a daemon.
 //!
-//! The file is opened read-only and never changed, made or moved. Long tables are read in short statements,
+//! The file is opened read-only and never changed, made or moved. Where no daemon has it open, nothing is made
+//! beside it either; beside a store in use, SQLite keeps its `-wal` and `-shm` as the daemon does. Long tables are read in short statements,
 //! a stretch of time each, so that a running daemon can shrink its WAL in between. Decides nothing.
 
 use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Executor, Row, Sqlite, SqlitePool, sqlite::SqliteRow};
 
 use super::aggregate::SLOT_MS;
 use super::error::describe;
@@ -26,6 +27,17 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct History {
     pool: SqlitePool,
+}
+
+/// What is stored of a rollout at one moment.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    /// Its state.
+    pub rollout: RolloutRow,
+    /// All decisions of its id, oldest first.
+    pub decisions: Vec<StoredDecision>,
+    /// Counts since the id began, those of times that are no longer kept included.
+    pub totals: PerArm<Totals>,
 }
 
 /// A request that tried whether a tripped canary is back.
@@ -48,12 +60,10 @@ impl History {
             let path = path.to_owned();
             return Err(StoreError::NoFile { path });
         }
-        let pool = match connect(path, false).await {
-            Ok(pool) => pool,
-            // In a folder that takes no files, a store that nobody writes can still be read.
-            Err(_) if !has_wal(path) => connect(path, true).await.map_err(failing)?,
-            Err(error) => return Err(failing(error)),
-        };
+        // Files that another user's look left behind could keep the next daemon from writing. A daemon that
+        // starts meanwhile writes to its log first, and for some minutes not to this file.
+        let is_at_rest = !has_wal(path);
+        let pool = connect(path, is_at_rest).await.map_err(failing)?;
         let history = Self { pool };
         history.check_schema(path).await?;
         Ok(history)
@@ -108,20 +118,35 @@ impl History {
         read::rollouts(&self.pool).await.map_err(failing)
     }
 
+    /// What is stored of a rollout id at one moment, short of its measured traffic; `None` without a state.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn moment(&self, rollout_id: &str) -> Result<Option<Moment>, StoreError> {
+        let read = async {
+            let mut transaction = self.pool.begin().await?;
+            let rows = read::rollouts(&mut *transaction).await?;
+            let Some(rollout) = rows.into_iter().find(|row| row.rollout_id == rollout_id) else {
+                return Ok(None);
+            };
+            let decisions = decisions_of(&mut *transaction, rollout_id).await?;
+            let totals = read::totals(&mut *transaction, rollout_id.to_owned()).await?;
+            Ok(Some(Moment {
+                rollout,
+                decisions,
+                totals,
+            }))
+        };
+        read.await.map_err(failing)
+    }
+
     /// All decisions of a rollout id, oldest first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn decisions_of(&self, rollout_id: &str) -> Result<Vec<StoredDecision>, StoreError> {
-        sqlx::query_as(
-            "SELECT id, at, rollout, rollout_id, kind, weight_from_bps, weight_to_bps, stage, decided_by,
-                 reason, evidence
-             FROM decision WHERE rollout_id = $1 ORDER BY id",
-        )
-        .bind(rollout_id)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failing)
+        let decisions = decisions_of(&self.pool, rollout_id).await;
+        decisions.map_err(failing)
     }
 
     /// Live traffic of a rollout id from `from` on and before `to`, as finely as it is kept: by the minute, or
@@ -136,16 +161,6 @@ impl History {
         to: UnixMillis,
     ) -> Result<Vec<SeriesPoint>, StoreError> {
         series::series(&self.pool, rollout_id.to_owned(), from, to, SLOT_MS)
-            .await
-            .map_err(failing)
-    }
-
-    /// Counts of a rollout id since it began, those of times that are no longer kept included.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn totals_of(&self, rollout_id: &str) -> Result<PerArm<Totals>, StoreError> {
-        read::totals(&self.pool, rollout_id.to_owned())
             .await
             .map_err(failing)
     }
@@ -191,6 +206,20 @@ impl History {
         probes.sort_by_key(|probe| probe.at);
         Ok(probes)
     }
+}
+
+async fn decisions_of<'c>(
+    from: impl Executor<'c, Database = Sqlite>,
+    rollout_id: &str,
+) -> Result<Vec<StoredDecision>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, at, rollout, rollout_id, kind, weight_from_bps, weight_to_bps, stage, decided_by,
+             reason, evidence
+         FROM decision WHERE rollout_id = $1 ORDER BY id",
+    )
+    .bind(rollout_id)
+    .fetch_all(from)
+    .await
 }
 
 async fn connect(path: &Path, immutable: bool) -> Result<SqlitePool, sqlx::Error> {

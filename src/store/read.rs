@@ -92,8 +92,8 @@ impl FromRow<'_, SqliteRow> for StoredDecision {
 }
 
 /// Cumulative counts of both arms; zeros for a rollout without traffic.
-pub(super) async fn totals(
-    pool: &SqlitePool,
+pub(super) async fn totals<'c>(
+    from: impl Executor<'c, Database = Sqlite>,
     rollout_id: String,
 ) -> Result<PerArm<Totals>, sqlx::Error> {
     let rows = sqlx::query(
@@ -102,7 +102,7 @@ pub(super) async fn totals(
          FROM arm_total WHERE rollout_id = $1",
     )
     .bind(rollout_id)
-    .fetch_all(pool)
+    .fetch_all(from)
     .await?;
     let mut totals = PerArm::<Totals>::default();
     for row in rows {

@@ -140,6 +140,7 @@ fn sample(arm: Arm, outcome: Outcome) -> Sample {
         body_hash: 0,
         reported_cost_usd: None,
         tag: None,
+        first_role: Role::Live,
     }
 }
 

@@ -164,7 +164,7 @@ fn attributes<'a>(span: &'a Span, answer: &'a Attempt) -> Attributes<'a> {
     let (sample, dialect) = (&answer.sample, span.dialect);
     let (host, port) = host_and_port(&answer.server);
     let failed = sample.outcome != Outcome::Ok;
-    let masks = |attempt: &Attempt| attempt.sample.masks_failure_of().is_some();
+    let masks = |attempt: &Attempt| attempt.sample.is_masking();
     let masked = span.attempts.iter().any(masks);
     let tokens = |of: fn(Usage) -> u32| sample.usage.map(|usage| int(of(usage)));
     known([

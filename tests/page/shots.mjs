@@ -1,17 +1,19 @@
 // Pictures of the dashboard for the documentation: a migration half-way, tripped, and rolled back.
 //
-//   node tests/page/shots.mjs [folder]        after `cargo build`; takes about ten minutes
+//   node tests/page/shots.mjs [folder, else target/pictures]        after `cargo build`; takes about ten minutes
 //
 // All that is seen is real: the daemon decides by itself, only the providers' faults are played.
 
-import { mkdirSync } from "node:fs";
+import { copyFileSync, mkdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { start, wait } from "./world.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-const folder = process.argv[2] ?? join(here, "../../docs/pictures");
+const folder = process.argv[2] ?? join(here, "../../target/pictures");
+/** Those that the documentation shows. */
+const SHOWN = ["healthy-light", "healthy-dark", "healthy-phone", "tripped-light"];
 const binary = process.env.CUTOVER ?? join(here, "../../target/debug/cutover");
 const executablePath = process.env.CUTOVER_CHROMIUM ?? "/usr/bin/chromium";
 const MINUTE = 60000;
@@ -57,6 +59,10 @@ try {
   await world.until("rolled back", (rollout) => rollout.state === "rolled-back");
   await wait(15000);
   await shoot("rolled-back");
+  for (const name of SHOWN) {
+    const picture = `dashboard-${name}.png`;
+    copyFileSync(join(folder, picture), join(here, "../../docs/pictures", picture));
+  }
 } finally {
   await browser.close();
   await world.stop();

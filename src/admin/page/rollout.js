@@ -163,6 +163,7 @@ function lineOf(rollout) {
   const { stage } = rollout;
   const parts = [`stage ${stage.index} of ${stage.of}`, `since ${clock(stage.since, false)}`];
   if (rollout.state === "warming-up") parts.splice(0, 2, `${stage.of} stages ahead`);
+  if (rollout.state === "rolled-back") parts.splice(0, 2, `from stage ${stage.index} of ${stage.of}`);
   if (rollout.attempt > 1) parts.push(`attempt ${rollout.attempt}`);
   return parts.join(" · ");
 }

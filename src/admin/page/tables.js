@@ -167,7 +167,7 @@ function progress({ evidence: have, needed }) {
   return have <= 1 ? 0 : Math.log(have) / Math.log(needed);
 }
 
-function showGuard(node, guard) {
+function showGuard(node, guard, isOff) {
   const [head, proof, value, words] = node.children;
   const verdict = verdictOf(guard.verdict);
   const name = NAMES[guard.name] ?? guard.name;
@@ -188,7 +188,7 @@ function showGuard(node, guard) {
     const text = `${unit(guard.value)} of ${unit(guard.limit)}`;
     showBar(value, `${name}: value against its limit`, used, text, used > 1 ? "stop" : used > 0.85 ? "warn" : "calm");
   }
-  const said = guardWords(guard);
+  const said = isOff && guard.verdict === "undecided" ? "" : guardWords(guard);
   say(words, said);
   words.hidden = said === "";
 }
@@ -204,7 +204,8 @@ function guardWords(guard) {
 }
 
 export function showGuards(guards, rollout) {
-  guards.note.hidden = !["tripped", "rolled-back"].includes(rollout.state);
-  keyed(guards.list, rollout.guards, (guard) => guard.name, makeGuard, showGuard);
+  const isOff = ["tripped", "rolled-back"].includes(rollout.state);
+  guards.note.hidden = !isOff;
+  keyed(guards.list, rollout.guards, (guard) => guard.name, makeGuard, (node, guard) => showGuard(node, guard, isOff));
 }
 

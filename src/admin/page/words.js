@@ -125,7 +125,7 @@ export function verdictOf(verdict) {
  * alike. Failures and 429s cost nothing and bring nothing, so they must not make their arm look cheap.
  */
 export const knownAnswers = (arm) =>
-  arm.requests - arm.errors - arm.rate_limited - arm.unpriced - arm.no_usage;
+  arm.requests - arm.errors - arm.rate_limited - arm.rejected - arm.unpriced - arm.no_usage;
 
 /** What an answer costs; `null` if that cannot be said. */
 export const costOfAnswer = (arm) =>

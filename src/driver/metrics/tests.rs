@@ -60,6 +60,7 @@ fn call(arm: Arm, dialect: Dialect, outcome: Outcome) -> Sample {
         body_hash: 0,
         reported_cost_usd: None,
         tag: None,
+        first_role: Role::Live,
     }
 }
 

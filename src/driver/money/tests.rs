@@ -77,6 +77,7 @@ fn sample(model: &str, dollars: u32) -> Sample {
         body_hash: 0,
         reported_cost_usd: None,
         tag: None,
+        first_role: Role::Live,
     }
 }
 

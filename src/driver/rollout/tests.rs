@@ -105,6 +105,7 @@ impl Scene {
             body_hash: body,
             reported_cost_usd: None,
             tag: None,
+            first_role: Role::Live,
         };
         if role == Role::Live {
             let routing = Routing {

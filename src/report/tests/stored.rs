@@ -10,6 +10,7 @@ use crate::sample::{Role, Sample, Usage};
 use crate::store::{AttemptRow, History, RolloutKey, RolloutRow, Store, StoreError};
 
 /// Half an hour of both arms; a few fail, some of those are rescued.
+#[expect(clippy::too_many_lines, reason = "every field of a sample")]
 fn attempts() -> Vec<AttemptRow> {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(11);
     let rollout = RolloutKey {
@@ -60,6 +61,7 @@ fn attempts() -> Vec<AttemptRow> {
             body_hash: 0,
             reported_cost_usd: None,
             tag: None,
+            first_role: Role::Live,
         };
         let cost = f64::from(usage.input_tokens) * 2e-6 + f64::from(usage.output_tokens) * 8e-6;
         let row = |sample: Sample, cost_usd| AttemptRow {
@@ -123,6 +125,13 @@ async fn the_figures_are_those_of_the_rows() {
         updated_at: START.plus_millis(1_800_000),
     });
     store.close().await.unwrap();
+    let beside = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|it| it.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let left = beside();
     let history = History::open(&path).await.unwrap();
     let to = START.plus_millis(1_860_000);
     let report = Report::new(Input {
@@ -131,7 +140,7 @@ async fn the_figures_are_those_of_the_rows() {
             .measured("default-1", UnixMillis(0), to)
             .await
             .unwrap(),
-        totals: history.totals_of("default-1").await.unwrap(),
+        totals: history.moment("default-1").await.unwrap().unwrap().totals,
         ..input(vec![decision(1, 0, "start", "0%", "40%", "go")], Vec::new())
     });
     for arm in Arm::BOTH {
@@ -196,4 +205,5 @@ async fn the_figures_are_those_of_the_rows() {
             .sum::<u64>(),
         report.arms.legacy.requests
     );
+    assert_eq!(beside(), left, "a look leaves nothing behind");
 }

@@ -176,6 +176,11 @@ async fn only_live_first_attempts_are_counted_and_rescues_show_as_masked() {
             store.record_attempts(vec![attempt(sample)]);
         }
     }
+    for first_role in [Role::Probe, Role::Override] {
+        let mut rescue = sample(Arm::Legacy, Outcome::Ok);
+        (rescue.role, rescue.first_role) = (Role::Rescue, first_role);
+        store.record_attempts(vec![attempt(rescue)]);
+    }
     let mut outside = attempt(sample(Arm::Legacy, Outcome::Ok));
     outside.rollout = None;
     store.record_attempts(vec![outside]);
@@ -213,7 +218,7 @@ async fn only_live_first_attempts_are_counted_and_rescues_show_as_masked() {
         reported_cost_usd: None,
     };
     assert_eq!(totals.canary, expected);
-    assert_eq!(place.number("SELECT count(*) FROM request").await, 35);
+    assert_eq!(place.number("SELECT count(*) FROM request").await, 37);
 }
 
 #[test]

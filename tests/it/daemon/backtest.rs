@@ -71,6 +71,15 @@ async fn the_rules_that_were_in_force_decide_the_same_and_others_do_not() {
     let ratio = requests("replayed") / requests("recorded");
     assert!((0.8..1.25).contains(&ratio), "{same:#}");
     assert_eq!(same["replayed"]["trips"], 1);
+    // Times may differ by a look; `difference` above says by how much.
+    for field in ["trips", "rollbacks", "retreats", "weight_at_end"] {
+        assert_eq!(same["recorded"][field], same["replayed"][field], "{same:#}");
+    }
+    let weights = |course: &Value| -> Vec<Value> {
+        let reached = course["reached"].as_array().unwrap().iter();
+        reached.map(|it| it["weight"].clone()).collect()
+    };
+    assert_eq!(weights(&same["recorded"]), weights(&same["replayed"]));
     assert_eq!(same["refused"], Value::Array(Vec::new()));
 
     // Without a fuse and with a guard that allows everything, the outage would have gone on.

@@ -53,6 +53,10 @@ async fn a_migration_is_told_as_it_was_recorded() {
     // With the daemon up.
     let told: Value = serde_json::from_str(&text(&scene, &["--format", "json"])).unwrap();
     assert_eq!(told["rollout"], "default");
+    assert!(
+        !told["notes"].to_string().contains("kept since"),
+        "{told:#}"
+    );
     load.stop_without_failures().await;
     let holds = "SELECT id FROM decision WHERE kind = 'hold'";
     wait_until("the hold is stored", || !scene.sql(holds).is_empty()).await;
@@ -91,9 +95,10 @@ async fn a_migration_is_told_as_it_was_recorded() {
     assert_eq!(told["incidents"][0]["is_open"], true);
     assert_eq!(
         (&told["state"], &told["weight"]),
-        (&"held".into(), &0.0.into())
+        (&"tripped".into(), &0.0.into())
     );
 
+    assert_eq!(told["stage"], 2, "the one that it was promoted to");
     let page = scene.folder.path().join("report.html");
     text(&scene, &["--out", page.to_str().unwrap()]);
     let page = fs::read_to_string(page).unwrap();

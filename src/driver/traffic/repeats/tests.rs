@@ -30,6 +30,7 @@ fn sample(at_ms: i64, body: u64, arm: Arm, outcome: Outcome) -> Sample {
         body_hash: body,
         reported_cost_usd: None,
         tag: None,
+        first_role: Role::Live,
     }
 }
 
