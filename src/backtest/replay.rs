@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 
 use super::cut;
-use super::recorded::{Fact, Recorded};
+use super::recorded::{Fact, Recorded, Taken};
+use super::seed::InForce;
 use crate::arm::{PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::controller::evidence::{ArmCell, Cell};
@@ -15,7 +16,9 @@ use crate::controller::headroom::Headroom;
 use crate::controller::policy::Policy;
 use crate::controller::split::Assigned;
 use crate::controller::step::{Action, Command};
-use crate::controller::{Decision, Effect, Event, Input, Phase, Reset, State, adopt, step, stop};
+use crate::controller::{
+    By, Decision, DecisionKind, Effect, Event, Input, Phase, Reset, State, adopt, step, stop,
+};
 
 const LOOK_MS: i64 = 1_000;
 /// About as long as the store takes to commit a raise, which holds from then on.
@@ -85,7 +88,7 @@ pub struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     /// Begins at `from`, at 0% and with a warm-up as a rollout does; with the record under way, at its weight
-    /// and without evidence.
+    /// without evidence, and with what operators had asked for still in force.
     #[must_use]
     pub fn new(policy: &'a Policy, recorded: &'a Recorded, id: &str, from: UnixMillis) -> Self {
         let next_fact = recorded.facts.partition_point(|(at, _)| *at < from);
@@ -104,16 +107,40 @@ impl<'a> Replay<'a> {
             exposure: [Exposure::default(); 2],
             cells: 0,
         };
-        let weight = recorded.weight_at(from.plus_millis(-1));
-        if weight > Weight::ZERO {
-            let begin = Command {
-                action: Action::SetWeight(weight),
-                reason: String::new(),
-            };
-            replay.look(from, &[], None, Some(Event::Operator(begin)));
-            replay.out.clear();
-        }
+        replay.take_over();
         replay
+    }
+
+    /// The recorded weight, and what operators had asked for by then: not decisions of the replay.
+    fn take_over(&mut self) {
+        let (recorded, from) = (self.recorded, self.from);
+        let in_force = InForce::before(recorded, from);
+        let weight = recorded.weight_at(from.plus_millis(-1));
+        let zeroed = in_force
+            .stop
+            .filter(|it| it.kind == DecisionKind::SetWeight);
+        if weight > Weight::ZERO || zeroed.is_some() {
+            self.ask(Action::SetWeight(weight), zeroed);
+        }
+        match in_force.stop {
+            Some(it) if it.kind == DecisionKind::Stop => {
+                self.happen(Some(Fact::Stop(it.reason.clone())), None);
+            }
+            Some(it) if it.kind == DecisionKind::RollBack && it.by == By::Operator => {
+                self.ask(Action::Rollback, Some(it));
+            }
+            _ => {}
+        }
+        if in_force.hold.is_some() {
+            self.ask(Action::Hold, in_force.hold);
+        }
+        self.out.clear();
+    }
+
+    fn ask(&mut self, action: Action, because: Option<&Taken>) {
+        let reason = because.map(|it| it.reason.clone()).unwrap_or_default();
+        let command = Command { action, reason };
+        self.look(self.now, &[], None, Some(Event::Operator(command)));
     }
 
     /// Takes the next cells, in the order in which they closed.
