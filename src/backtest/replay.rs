@@ -7,18 +7,15 @@
 use std::collections::VecDeque;
 
 use super::cut;
-use super::recorded::{Fact, Recorded, Taken};
-use super::seed::InForce;
+use super::recorded::{Fact, Recorded};
+use super::seed;
 use crate::arm::{PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::controller::evidence::{ArmCell, Cell};
 use crate::controller::headroom::Headroom;
 use crate::controller::policy::Policy;
 use crate::controller::split::Assigned;
-use crate::controller::step::{Action, Command};
-use crate::controller::{
-    By, Decision, DecisionKind, Effect, Event, Input, Phase, Reset, State, adopt, step, stop,
-};
+use crate::controller::{Decision, Effect, Event, Input, Phase, Reset, State, adopt, step, stop};
 
 const LOOK_MS: i64 = 1_000;
 /// About as long as the store takes to commit a raise, which holds from then on.
@@ -107,40 +104,11 @@ impl<'a> Replay<'a> {
             exposure: [Exposure::default(); 2],
             cells: 0,
         };
-        replay.take_over();
+        for fact in seed::facts(recorded, from) {
+            replay.happen(Some(fact), None);
+        }
+        replay.out.clear();
         replay
-    }
-
-    /// The recorded weight, and what operators had asked for by then: not decisions of the replay.
-    fn take_over(&mut self) {
-        let (recorded, from) = (self.recorded, self.from);
-        let in_force = InForce::before(recorded, from);
-        let weight = recorded.weight_at(from.plus_millis(-1));
-        let zeroed = in_force
-            .stop
-            .filter(|it| it.kind == DecisionKind::SetWeight);
-        if weight > Weight::ZERO || zeroed.is_some() {
-            self.ask(Action::SetWeight(weight), zeroed);
-        }
-        match in_force.stop {
-            Some(it) if it.kind == DecisionKind::Stop => {
-                self.happen(Some(Fact::Stop(it.reason.clone())), None);
-            }
-            Some(it) if it.kind == DecisionKind::RollBack && it.by == By::Operator => {
-                self.ask(Action::Rollback, Some(it));
-            }
-            _ => {}
-        }
-        if in_force.hold.is_some() {
-            self.ask(Action::Hold, in_force.hold);
-        }
-        self.out.clear();
-    }
-
-    fn ask(&mut self, action: Action, because: Option<&Taken>) {
-        let reason = because.map(|it| it.reason.clone()).unwrap_or_default();
-        let command = Command { action, reason };
-        self.look(self.now, &[], None, Some(Event::Operator(command)));
     }
 
     /// Takes the next cells, in the order in which they closed.

@@ -4,24 +4,25 @@
 //! evidence that the replay does not have, so a replay rather begins where that was over.
 #![deny(clippy::disallowed_methods)]
 
-use super::recorded::{Recorded, Taken};
+use super::recorded::{Fact, Recorded, Taken};
 use crate::arm::Weight;
 use crate::clock::UnixMillis;
+use crate::controller::step::{Action, Command};
 use crate::controller::{By, DecisionKind};
 
 /// What was asked for or stopped, and was not over yet.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct InForce<'a> {
+struct InForce<'a> {
     /// An operator's hold.
-    pub(super) hold: Option<&'a Taken>,
+    hold: Option<&'a Taken>,
     /// A trip, a rollback to 0%, a chosen weight of 0%, or the end of the rollout.
-    pub(super) stop: Option<&'a Taken>,
+    stop: Option<&'a Taken>,
     retreat: Option<&'a Taken>,
 }
 
 impl<'a> InForce<'a> {
     /// Just before `at`.
-    pub(super) fn before(recorded: &'a Recorded, at: UnixMillis) -> Self {
+    fn before(recorded: &'a Recorded, at: UnixMillis) -> Self {
         let mut in_force = Self::default();
         let until = recorded.decisions.partition_point(|it| it.at < at);
         for decision in recorded.decisions.iter().take(until) {
@@ -61,6 +62,29 @@ impl<'a> InForce<'a> {
             .or(self.retreat)
             .filter(|it| it.by == By::Controller)
     }
+}
+
+/// What leads a new replay to where the record stood: the recorded weight, and what operators had asked for.
+pub(super) fn facts(recorded: &Recorded, from: UnixMillis) -> Vec<Fact> {
+    let in_force = InForce::before(recorded, from);
+    let weight = recorded.weight_at(from.plus_millis(-1));
+    let ask = |action, because: Option<&Taken>| {
+        let reason = because.map(|it| it.reason.clone()).unwrap_or_default();
+        Fact::Command(Command { action, reason })
+    };
+    let mut facts = Vec::new();
+    if weight > Weight::ZERO {
+        facts.push(ask(Action::SetWeight(weight), None));
+    }
+    let stop = in_force.stop;
+    facts.extend(stop.and_then(|it| match (it.kind, it.by) {
+        (DecisionKind::SetWeight, _) => Some(ask(Action::SetWeight(Weight::ZERO), stop)),
+        (DecisionKind::RollBack, By::Operator) => Some(ask(Action::Rollback, stop)),
+        (DecisionKind::Stop, _) => Some(Fact::Stop(it.reason.clone())),
+        _ => None,
+    }));
+    facts.extend(in_force.hold.map(|it| ask(Action::Hold, Some(it))));
+    facts
 }
 
 /// The stop by the controller that was in force when a replay should have begun.
