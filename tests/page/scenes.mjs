@@ -16,7 +16,7 @@ const say = (text) => console.error(`  ${text}`);
 
 const times = { p50: 100, p99: 200 };
 const arm = (more) => ({
-  requests: 1000, under_way: 0, errors: 0, error_rate: 0, rate_limited: 0, masked: 0, latency_ms: times,
+  requests: 1000, under_way: 0, errors: 0, error_rate: 0, rate_limited: 0, rejected: 0, masked: 0, latency_ms: times,
   ttft_ms: times, tpot_ms: times, tokens_per_s: times, cost_usd: 10, unpriced: 0, no_usage: 0, breaker: "closed",
   cache_hit_share: null, headroom: null, ...more,
 });
@@ -177,7 +177,7 @@ say("a failing legacy shows beside a tripped canary, and nobody is said to answe
 
 say("an arm that fails is not a cheap one");
 {
-  const arms = { legacy: arm(), canary: arm({ errors: 300, rate_limited: 100, cost_usd: 6 }) };
+  const arms = { legacy: arm(), canary: arm({ errors: 200, rate_limited: 100, rejected: 100, cost_usd: 6 }) };
   const page = await opened(status([rollout("a", { arms })]));
   await shows(page.locator(".tile"), /Saved by the canary\$0\.00/);
   await shows(page.locator(".arms tr"), /Cost per 1,000 answers\$10\.00\$10\.00/);
