@@ -11,16 +11,18 @@
 //! of that time fared. Where the recorded weight is 0, there is nothing to see. What the cells do not hold
 //! (rate limits, routing, open breakers, what was under way) is taken to be well.
 //!
-//! Reading order: [`recorded`] (what happened), `cut` (parts of cells), [`replay`], [`compare`].
+//! Reading order: [`recorded`] (what happened), `cut` (parts of cells), `seed` (what was in force), [`replay`], [`compare`].
 #![deny(clippy::disallowed_methods)]
 
 pub mod compare;
 mod cut;
 pub mod recorded;
 pub mod replay;
+mod seed;
 
 pub use recorded::Recorded;
 pub use replay::Replay;
+pub use seed::Postponed;
 
 #[cfg(test)]
 mod tests;

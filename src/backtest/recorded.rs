@@ -15,6 +15,13 @@ const PROBE_EVERY_MS: i64 = 10_000;
 /// Samples reach the driver within this time.
 const HANDED_OVER_MS: i64 = 500;
 
+/// How the reasons of configuration decisions begin that change no rule.
+const NO_RULES: [&str; 3] = [
+    "another canary",
+    "the canary's access changed",
+    "the stages changed; the next one is",
+];
+
 /// A decision on record.
 #[derive(Debug, Clone)]
 pub struct Taken {
@@ -121,10 +128,15 @@ impl Recorded {
         })
     }
 
-    /// How often the configuration changed the rules.
+    /// How often the configuration changed the rules. Another canary, another access, and the raise that
+    /// follows from new stages are no rules.
     #[must_use]
     pub fn config_changes(&self) -> usize {
-        let changed = |it: &&Taken| it.kind == DecisionKind::Config;
+        let changed = |it: &&Taken| {
+            let mut parts = it.reason.split(" · ");
+            it.kind == DecisionKind::Config
+                && parts.any(|part| !NO_RULES.iter().any(|begin| part.starts_with(begin)))
+        };
         self.decisions.iter().filter(changed).count()
     }
 }

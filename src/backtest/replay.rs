@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 
 use super::cut;
 use super::recorded::{Fact, Recorded};
+use super::seed;
 use crate::arm::{PerArm, Weight};
 use crate::clock::UnixMillis;
 use crate::controller::evidence::Cell;
 use crate::controller::headroom::Headroom;
 use crate::controller::policy::Policy;
 use crate::controller::split::Assigned;
-use crate::controller::step::{Action, Command};
 use crate::controller::{Decision, Effect, Event, Input, Phase, Reset, State, adopt, step, stop};
 
 mod unlike;
@@ -90,7 +90,7 @@ pub struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     /// Begins at `from`, at 0% and with a warm-up as a rollout does; with the record under way, at its weight
-    /// and without evidence.
+    /// without evidence, and with what operators had asked for still in force.
     #[must_use]
     pub fn new(policy: &'a Policy, recorded: &'a Recorded, id: &str, from: UnixMillis) -> Self {
         let next_fact = recorded.facts.partition_point(|(at, _)| *at < from);
@@ -110,16 +110,11 @@ impl<'a> Replay<'a> {
             exposure: [Exposure::default(); 2],
             cells: 0,
         };
-        let weight = recorded.weight_at(from.plus_millis(-1));
-        if weight > Weight::ZERO {
-            let begin = Command {
-                action: Action::SetWeight(weight),
-                reason: String::new(),
-            };
-            replay.look(from, &[], None, Some(Event::Operator(begin)));
+        for fact in seed::facts(recorded, from) {
+            replay.happen(Some(fact), None);
             replay.commit(true);
-            replay.out.clear();
         }
+        replay.out.clear();
         replay
     }
 

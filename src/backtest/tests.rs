@@ -88,10 +88,21 @@ impl Record {
     }
 
     fn replay(&self, policy: &Policy, to: UnixMillis) -> (Recorded, Replayed) {
+        self.replay_from(policy, START, to)
+    }
+
+    fn replay_from(
+        &self,
+        policy: &Policy,
+        from: UnixMillis,
+        to: UnixMillis,
+    ) -> (Recorded, Replayed) {
         let recorded = Recorded::new(&self.decisions, &self.probes);
         let replayed = {
-            let mut replay = Replay::new(policy, &recorded, "default-1", START);
-            for some in self.cells.chunks(100) {
+            let mut replay = Replay::new(policy, &recorded, "default-1", from);
+            let cells = self.cells.iter().filter(|cell| cell.opened_at >= from);
+            let cells: Vec<Cell> = cells.cloned().collect();
+            for some in cells.chunks(100) {
                 replay.feed(some.to_vec());
             }
             replay.finish(to).unwrap()
@@ -371,6 +382,80 @@ fn what_operators_did_is_done_again() {
     let by_operator = record.decisions.iter().filter(|it| it.by == "operator");
     assert_eq!(by_operator.count(), commands.len());
     check_same(&record, &policy, 40, 1_000);
+}
+
+/// Begun in the middle, a replay is held, rolled back or at 0% as the record was.
+#[test]
+fn what_operators_had_asked_for_is_in_force_from_the_beginning() {
+    let policy = policy();
+    let asked = [
+        Action::Hold,
+        Action::Rollback,
+        Action::SetWeight(Weight::ZERO),
+    ];
+    for action in asked {
+        let commands = [(3, Action::SetWeight(weight("10%"))), (6, action)];
+        let record = live(&policy, 7, 40, |_| 0.005, &commands);
+        let at = |minute: i64| START.plus_millis(minute * MINUTE_MS);
+        let (recorded, replayed) = record.replay_from(&policy, at(10), at(40));
+        assert_eq!(replayed.decisions, [], "{action:?}");
+        assert_eq!(replayed.refused, []);
+        assert_eq!(
+            replayed.state.weight(),
+            recorded.weight_at(at(40)),
+            "{action:?}"
+        );
+    }
+}
+
+#[test]
+fn a_replay_that_would_begin_in_a_trip_begins_behind_it() {
+    let policy = policy();
+    let errors: Errors = |minute| if minute == 14 { 1.0 } else { 0.005 };
+    let record = live(&policy, 8, 45, errors, &[]);
+    let recorded = Recorded::new(&record.decisions, &[]);
+    let of = |kind| {
+        recorded
+            .decisions
+            .iter()
+            .find(|it| it.kind == kind)
+            .unwrap()
+    };
+    let (trip, resume) = (of(DecisionKind::Trip), of(DecisionKind::Resume));
+    assert!(recorded.postponed(trip.at).is_none(), "not yet");
+    let found = recorded.postponed(trip.at.plus_millis(1_000)).unwrap();
+    assert_eq!(
+        (found.stop.id, found.until),
+        (trip.id, Some(resume.at.plus_millis(1)))
+    );
+    assert!(
+        recorded.postponed(resume.at.plus_millis(1)).is_none(),
+        "over"
+    );
+}
+
+#[test]
+fn only_changed_rules_are_counted_as_such() {
+    let mut record = Record::default();
+    let policy = policy();
+    let reasons = [
+        "another canary: a new rollout begins",
+        "the canary's access changed: evidence starts afresh",
+        "stages 5% -> 5% 50%",
+        "the stages changed; the next one is 50%",
+        "trip off -> 1m 3/day · the canary's access changed: evidence starts afresh",
+    ];
+    let mut daemon = live(&policy, 1, 10, |_| 0.005, &[]);
+    let start = daemon.decisions.remove(0);
+    record
+        .decisions
+        .extend(reasons.map(|reason| StoredDecision {
+            kind: "config".to_owned(),
+            by: "config".to_owned(),
+            reason: reason.to_owned(),
+            ..start.clone()
+        }));
+    assert_eq!(Recorded::new(&record.decisions, &[]).config_changes(), 2);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::Failure;
 use super::look_back::{self, LookBackArgs, choose, store_failure};
 use crate::backtest::compare::{self, Course, Differs, Line};
 use crate::backtest::replay::Replayed;
-use crate::backtest::{Recorded, Replay};
+use crate::backtest::{Postponed, Recorded, Replay};
 use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::controller::policy::Policy;
@@ -80,13 +80,16 @@ async fn answer(args: &BacktestArgs, config: &Config, history: &History) -> Resu
             rollout.name
         )));
     };
+    let (span, begins_later) = postponed(&Recorded::new(&decisions, &[]), span)?;
     let probes = probes(history, &rollout, span).await?;
     let recorded = Recorded::new(&decisions, &probes);
     let mut notes = notes(&recorded, span, UnixMillis::now());
+    notes.extend(begins_later);
     if recorded.is_heir() {
         policy.warm_up_requests = 0;
         notes.push(
-            "this rollout took over what was known of legacy from the one before; the replay has no warm-up"
+            "this rollout took over what was known of legacy from the one before, which the replay does not know: \
+             it has no warm-up, and may decide otherwise at first, under the rules that were in force too"
                 .to_owned(),
         );
     }
@@ -155,6 +158,30 @@ async fn span(
     Ok((from < to).then_some((from, to)))
 }
 
+/// A trip, rollback or retreat of the controller rests on evidence before the beginning: rather begin behind it.
+fn postponed(
+    recorded: &Recorded,
+    (from, to): (UnixMillis, UnixMillis),
+) -> Result<((UnixMillis, UnixMillis), Option<String>), Failure> {
+    let Some(Postponed { stop, until }) = recorded.postponed(from) else {
+        return Ok(((from, to), None));
+    };
+    let (kind, at, began) = (stop.kind, text::moment(from), text::moment(stop.at));
+    match until.filter(|until| *until < to) {
+        Some(until) => Ok((
+            (until, to),
+            Some(format!(
+                "at {at} the {kind} of {began} was in force, whose evidence lies before; the replay begins where \
+                 it was over"
+            )),
+        )),
+        None => Err(Failure::Refused(format!(
+            "the {kind} of {began} was in force from {at} to the end, and its evidence lies before; begin \
+             earlier than that with --from"
+        ))),
+    }
+}
+
 /// Read day by day: a statement over all rows would hold the daemon's log up.
 async fn probes(
     history: &History,
@@ -202,7 +229,8 @@ fn notes(
     let mut notes = Vec::new();
     if recorded.decisions.first().is_some_and(|it| it.at < from) {
         notes.push(format!(
-            "the replay begins at {} at the recorded weight, without the evidence before it",
+            "the replay begins at {} at the recorded weight, with what operators had asked for, without the \
+             evidence before it",
             text::moment(from)
         ));
     }
@@ -216,7 +244,8 @@ fn notes(
     let changes = recorded.config_changes();
     if changes > 0 {
         notes.push(format!(
-            "the rules changed {changes} times on record; the replay follows one configuration throughout"
+            "the rules changed {} on record; the replay follows one configuration throughout",
+            times(changes)
         ));
     }
     let unseen = [
@@ -239,4 +268,11 @@ fn notes(
         ));
     }
     notes
+}
+
+fn times(count: usize) -> String {
+    match count {
+        1 => "once".to_owned(),
+        _ => format!("{count} times"),
+    }
 }
