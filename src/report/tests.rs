@@ -287,7 +287,7 @@ fn failures_do_not_make_an_arm_look_cheap() {
     let points = (0..60).map(|minute| {
         let (legacy, canary) = (
             measured(100, 0, 0.010, 500.0),
-            measured(100, 40, 0.006, 500.0),
+            measured(100, 40, 0.010, 500.0),
         );
         point(minute, legacy, canary)
     });
