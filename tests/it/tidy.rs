@@ -74,6 +74,8 @@ fn pure_files_name_no_runtime_no_network_and_no_database() {
             ]
             .contains(&path)
             || path.starts_with("src/chart")
+            || (path.starts_with("src/report") && !is_test_file(path))
+            || (path.starts_with("src/backtest") && !is_test_file(path))
             || path == "src/config/change.rs"
             || path == "src/admin/auth.rs"
             || path == "src/admin/dashboard/metrics.rs"
