@@ -26,10 +26,10 @@ const CLIENTS_RATE: f64 = 100.0;
 const ROUND: Duration = Duration::from_secs(10);
 const ROUNDS: usize = 3;
 
-/// What a page asks for before it shows anything.
+/// What the page asks for before all of it is shown: its charts begin with the whole history.
 const PAINT: [&str; 4] = [
     "/api/v1/status",
-    "/api/v1/series?from=-24h",
+    "/charts.json?rollout=default&width=1200&small=280",
     "/api/v1/decisions?limit=50",
     "/api/v1/requests?failed=true&limit=20",
 ];
@@ -218,8 +218,11 @@ fn bench() -> Result<bool, Box<dyn Error>> {
             .iter()
             .try_for_each(|path| get(daemon.admin, path).map(drop))
     })?;
-    let paint = told("status + series 24 h + decisions + failures", &paint);
+    let paint = told("status + charts of all + decisions + failures", &paint);
     for path in PAINT.iter().skip(1).chain(&[
+        "/charts.json?rollout=default&width=1200&small=280&from=-24h",
+        "/charts.json?rollout=default&width=1200&small=280&from=-7d",
+        "/api/v1/series?from=-24h",
         "/api/v1/series?from=-7d",
         "/api/v1/series?from=-30d",
         "/api/v1/series?from=-30d&step=1h",

@@ -76,7 +76,7 @@ fn judge(answer: &Answer, webhook: &Webhook) -> Verdict {
     if status.is_success() {
         return Verdict::Delivered;
     }
-    let mut why = format!("{} answered {}", shown(webhook), status.as_u16());
+    let mut why = format!("it answered {}", status.as_u16());
     let said = redacted(&String::from_utf8_lossy(&answer.body), webhook);
     if !said.is_empty() {
         why.push_str(&format!(": {said}"));

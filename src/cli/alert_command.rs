@@ -135,9 +135,7 @@ fn print_results(results: &[Tested], as_json: bool) {
         match error {
             None => stdout::line(&format!("ok      {webhook} ({format})")),
             Some(error) => {
-                let why = error.strip_prefix(webhook.as_str()).unwrap_or(error);
-                let why = why.trim_start_matches([':', ' ']);
-                stdout::line(&format!("FAILED  {webhook} ({format}): {why}"));
+                stdout::line(&format!("FAILED  {webhook} ({format}): {error}"));
             }
         }
     }

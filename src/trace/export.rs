@@ -127,7 +127,8 @@ impl Collector {
     /// `Refused` if it will never take it.
     async fn send(&self, body: Bytes) -> Result<(), Failure> {
         let answer = self.receiver.post(&self.headers, body, SEND_WITHIN).await;
-        let answer = answer.map_err(|why| Failure::Later(why, None))?;
+        let answer =
+            answer.map_err(|why| Failure::Later(format!("{}: {why}", self.receiver), None))?;
         if answer.status.is_success() {
             return Ok(());
         }
