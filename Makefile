@@ -40,7 +40,7 @@ fuzz:
 
 lint:
 	cargo fmt --check
-	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --all-targets --profile test -- -D warnings
 
 ## make demo: a whole migration on this machine
 demo:

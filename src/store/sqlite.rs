@@ -1,14 +1,16 @@
 //! Opens the database file: settings, schema, and what to do with a broken one.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions, Connection, SqlStr, SqliteConnection, SqlitePool};
 
 use super::error::{Fault, describe, fault_of};
 use super::inbox::Limits;
@@ -16,8 +18,21 @@ use super::{Known, StoreError, health, write};
 use crate::clock::UnixMillis;
 use crate::config::StoreConfig;
 
-/// The schema's history, embedded. Files are only ever added.
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+/// The schema's history: version, name and text of each file in `migrations/sqlite`. Files are only ever
+/// added. Listed by hand: sqlx's macro would compile SQLite a second time, for the compiler's own use.
+pub(super) const SCHEMA: [(i64, &str, &str); 1] = [(
+    1,
+    "first",
+    include_str!("../../migrations/sqlite/0001_first.sql"),
+)];
+
+pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let migration = |(version, name, text)| {
+        let (name, text) = (Cow::Borrowed(name), SqlStr::from_static(text));
+        Migration::new(version, name, MigrationType::Simple, text, false)
+    };
+    Migrator::with_migrations(SCHEMA.map(migration).into())
+});
 
 /// The WAL file is cut back to this size after a checkpoint.
 const JOURNAL_SIZE_LIMIT: &str = "67108864";

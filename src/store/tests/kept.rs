@@ -445,3 +445,15 @@ fn released_migrations_are_never_edited() {
         .into();
     assert_eq!(found, released);
 }
+
+#[test]
+fn every_file_of_the_schema_is_in_the_binary_in_order() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    let embedded = sqlite::SCHEMA.map(|(version, name, _)| format!("{version:04}_{name}.sql"));
+    assert_eq!(files, embedded);
+}

@@ -294,7 +294,7 @@ async fn receivers_that_hang_or_are_gone_delay_neither_a_trip_nor_the_end() {
     assert_eq!(alerts[0]["sent"], 0, "{alerts}");
     assert_eq!(alerts[0]["queued"], 2, "{alerts}");
     let error = alerts[1]["last_error"].as_str().unwrap();
-    assert!(error.contains(&closed.to_string()), "{error}");
+    assert!(error.starts_with("no connection"), "{error}");
     assert_no_secret(&daemon).await;
     load.stop_without_failures().await;
     let ended_at = Instant::now();
