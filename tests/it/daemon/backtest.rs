@@ -47,8 +47,11 @@ async fn migrate(scene: &Scene, daemon: &Daemon) {
     load.set_model("ok");
     load.answers(50).await;
     load.stop_without_failures().await;
-    let trips = "SELECT id FROM decision WHERE kind = 'trip'";
-    crate::harness::wait_until("the trip is stored", || !scene.sql(trips).is_empty()).await;
+    // Decisions are stored at once, what they rest on with the next batch.
+    let cells = "SELECT cell.id FROM decision trip JOIN evidence_cell cell ON cell.closed_at >= trip.at \
+                 WHERE trip.kind = 'trip'";
+    let stored = || !scene.sql(cells).is_empty();
+    crate::harness::wait_until("the trip and its cell are stored", stored).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,7 +68,18 @@ async fn the_rules_that_were_in_force_decide_the_same_and_others_do_not() {
     let expected = ["start", "hold", "resume", "promote", "promote", "trip"];
     assert_eq!(kinds, expected, "{same:#}");
     for decision in decisions {
-        assert_eq!(decision["difference"], "same", "{decision:#}");
+        let cells = || {
+            scene.sql(
+                "SELECT opened_at, closed_at, weight_bps, arm, requests, errors FROM evidence_cell \
+                 ORDER BY id DESC LIMIT 6",
+            )
+        };
+        assert_eq!(
+            decision["difference"],
+            "same",
+            "{decision:#} {:#?}",
+            cells()
+        );
     }
     let requests = |course: &str| same[course]["canary_requests"].as_f64().unwrap();
     let ratio = requests("replayed") / requests("recorded");
