@@ -46,11 +46,12 @@ lint:
 demo:
 	cargo run --release -- demo
 
-## make bench: time of a look; CPU per request and per chunk against nginx and HAProxy
+## make bench: time of a look; the table against nginx and HAProxy, ten minutes (BENCH=--quick: two)
+BENCH ?=
 bench: bench-packages
 	cargo build --release
 	cargo bench --bench controller
-	cargo bench --bench proxy
+	cargo bench --bench proxy -- $(BENCH)
 
 ## make bench-history: the page and the proxy with 30 days in the store (needs 8 GB of disk)
 bench-history:
@@ -73,6 +74,8 @@ bench-packages:
 	@need=""; \
 	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || need="$$need nginx"; \
 	command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || need="$$need haproxy"; \
+	command -v strace >/dev/null || need="$$need strace"; \
+	command -v taskset >/dev/null || need="$$need util-linux"; \
 	if [ -n "$$need" ]; then scripts=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
 	  $$scripts apt-get update -qq && $$scripts apt-get install -y -qq --no-install-recommends $$need; fi
 

@@ -6,17 +6,23 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::answer::{Body, head_end};
+use crate::events::Reader;
+use crate::pacer::Token;
+use crate::peers::PATH;
 use crate::upstream::{COMPLETION, read, write};
 
 /// A load that does not end by itself within this time has lost an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Longest part of an answer that is read at once.
+const BUFFER_BYTES: usize = 4 * 1024;
 
 /// What the clients of one load have seen so far.
 #[derive(Debug, Default)]
@@ -27,12 +33,27 @@ pub(crate) struct Seen {
     pub(crate) events: Cell<u64>,
     /// Bytes of these events.
     pub(crate) bytes: Cell<u64>,
+    /// Streams that have begun, or connections that are ready.
+    pub(crate) open: Cell<u64>,
+    /// True while gaps between events and latencies are to be kept.
+    pub(crate) timed: Cell<bool>,
+    /// What the gaps between two events grew by on their way, in nanoseconds.
+    pub(crate) gaps: RefCell<Vec<i64>>,
+    /// From when a request was due to its answer, or to a stream's first event; nanoseconds.
+    pub(crate) latencies: RefCell<Vec<i64>>,
     /// Set to end a load of plain requests.
     pub(crate) stop: Cell<bool>,
     fault: RefCell<Option<String>>,
 }
 
-/// A load in progress.
+impl Seen {
+    /// True once a client has failed.
+    pub(crate) fn has_fault(&self) -> bool {
+        self.fault.borrow().is_some()
+    }
+}
+
+/// A load in progress; dropping it ends its clients.
 #[derive(Debug)]
 pub(crate) struct Load {
     /// What it has seen.
@@ -61,18 +82,20 @@ impl Load {
         path: &'static str,
         streams: u32,
         ramp: Duration,
+        token: Token,
     ) -> Self {
         Self::start(streams, move |seen, n| async move {
             sleep(ramp * n / streams).await;
             let mut connection = Connection::open(address).await?;
             connection.ask(Request::new(path, n, true).next()).await?;
-            connection.events(&seen).await?;
+            connection.events(&seen, &token).await?;
             seen.answers.set(seen.answers.get() + 1);
             Ok(())
         })
     }
 
-    fn start<F>(clients: u32, client: impl Fn(Rc<Seen>, u32) -> F) -> Self
+    /// Starts so many clients; each is told its number.
+    pub(crate) fn start<F>(clients: u32, client: impl Fn(Rc<Seen>, u32) -> F) -> Self
     where
         F: Future<Output = Result<(), String>> + 'static,
     {
@@ -95,17 +118,32 @@ impl Load {
     ///
     /// # Errors
     /// The first fault of any client, or that some never came to their end.
-    pub(crate) async fn end(self) -> Result<Rc<Seen>, String> {
+    pub(crate) async fn end(mut self) -> Result<Rc<Seen>, String> {
         self.seen.stop.set(true);
-        for client in self.clients {
+        for client in &mut self.clients {
+            // Others may wait for ever for what the one that failed has broken.
+            if self.seen.has_fault() {
+                break;
+            }
             match timeout(PATIENCE, client).await {
                 Ok(done) => done.map_err(|e| e.to_string())?,
-                Err(_) => return Err(format!("a client waited {PATIENCE:?} for its answer")),
+                Err(_) => {
+                    let late = format!("a client waited {PATIENCE:?} for its answer");
+                    self.seen.fault.borrow_mut().get_or_insert(late);
+                }
             }
         }
         match self.seen.fault.take() {
             Some(fault) => Err(fault),
-            None => Ok(self.seen),
+            None => Ok(Rc::clone(&self.seen)),
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for client in &self.clients {
+            client.abort();
         }
     }
 }
@@ -113,38 +151,38 @@ impl Load {
 /// Asks once, to learn whether a proxy serves already.
 pub(crate) async fn ask_once(address: SocketAddr) -> Result<(), String> {
     let mut connection = Connection::open(address).await?;
-    connection
-        .ask(Request::new("/v1/chat/completions", 0, false).next())
-        .await?;
+    connection.ask(Request::new(PATH, 0, false).next()).await?;
     connection.completion().await
 }
 
 /// One client connection.
-struct Connection {
+pub(crate) struct Connection {
     socket: TcpStream,
     buffer: Vec<u8>,
     body: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> Result<Self, String> {
+    /// Connects.
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self, String> {
         let socket = TcpStream::connect(address)
             .await
             .map_err(|e| format!("connect: {e}"))?;
         socket.set_nodelay(true).map_err(|e| e.to_string())?;
         Ok(Self {
             socket,
-            buffer: vec![0; 16 * 1024],
+            buffer: vec![0; BUFFER_BYTES],
             body: Vec::with_capacity(1024),
         })
     }
 
-    async fn ask(&self, request: &[u8]) -> Result<(), String> {
+    /// Sends a request.
+    pub(crate) async fn ask(&self, request: &[u8]) -> Result<(), String> {
         write(&self.socket, request).await
     }
 
     /// Reads one plain answer and compares it with what the provider sent.
-    async fn completion(&mut self) -> Result<(), String> {
+    pub(crate) async fn completion(&mut self) -> Result<(), String> {
         self.body.clear();
         let body = &mut self.body;
         answer(&self.socket, &mut self.buffer, |bytes| {
@@ -161,19 +199,20 @@ impl Connection {
         ))
     }
 
-    /// Reads one stream to its end and counts its events.
-    async fn events(&mut self, seen: &Seen) -> Result<(), String> {
-        let mut after_line = false;
+    /// Reads one stream to its end; returns when its first bytes came.
+    pub(crate) async fn events(&mut self, seen: &Seen, token: &Token) -> Result<Instant, String> {
+        let mut reader = Reader::default();
+        let mut first = None;
         answer(&self.socket, &mut self.buffer, |bytes| {
-            let mut events = 0;
-            for byte in bytes {
-                events += u64::from(after_line && *byte == b'\n');
-                after_line = *byte == b'\n';
+            if first.is_none() && !bytes.is_empty() {
+                first = Some(Instant::now());
+                seen.open.set(seen.open.get() + 1);
             }
-            seen.events.set(seen.events.get() + events);
-            seen.bytes.set(seen.bytes.get() + bytes.len() as u64);
+            reader.take(bytes, seen, token);
         })
-        .await
+        .await?;
+        reader.end()?;
+        first.ok_or_else(|| "an empty stream".to_owned())
     }
 }
 
@@ -214,7 +253,7 @@ async fn answer(
 }
 
 /// A request that names another user each time, as a sticky split must see many users.
-struct Request {
+pub(crate) struct Request {
     bytes: Vec<u8>,
     user_at: usize,
     user: u64,
@@ -224,7 +263,8 @@ struct Request {
 const USER_DIGITS: usize = 16;
 
 impl Request {
-    fn new(path: &str, client: u32, is_stream: bool) -> Self {
+    /// The requests of one client to one path.
+    pub(crate) fn new(path: &str, client: u32, is_stream: bool) -> Self {
         let mark = "0".repeat(USER_DIGITS);
         let body = format!(
             "{{\"model\":\"gpt-4o-mini\",\"stream\":{is_stream},\"user\":\"{mark}\",\"messages\":[\
@@ -258,7 +298,8 @@ impl Request {
         }
     }
 
-    fn next(&mut self) -> &[u8] {
+    /// The next one, of the next user.
+    pub(crate) fn next(&mut self) -> &[u8] {
         self.user = self.user.wrapping_add(1);
         let digits = self.bytes.iter_mut().skip(self.user_at).take(USER_DIGITS);
         for (n, digit) in digits.enumerate() {

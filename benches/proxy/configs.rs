@@ -1,4 +1,4 @@
-//! The peers' configurations: one worker, half of the requests to each upstream, connections kept.
+//! The peers' configurations: one worker (but for the peer with two), half of the requests to each upstream, connections kept.
 //!
 //! nginx and HAProxy log nothing and measure nothing. cutover runs as it would in production: with
 //! metering, rows and aggregates in SQLite, and its controller.
@@ -25,6 +25,15 @@ pub(crate) struct Places<'a> {
     pub(crate) folder: &'a Path,
 }
 
+/// How cutover runs where it does not run as it is shipped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
+    /// Threads that carry traffic.
+    pub(crate) workers: u32,
+    /// Which requests get a row, as the configuration names it.
+    pub(crate) rows: &'static str,
+}
+
 /// nginx splits each request by `split_clients`, and closes no connection in between.
 pub(crate) fn nginx(places: &Places<'_>) -> String {
     let [first, second] = places.upstreams;
@@ -34,7 +43,7 @@ pub(crate) fn nginx(places: &Places<'_>) -> String {
         .concat();
     format!(
         "daemon off;\nworker_processes 1;\npid {folder}/pid;\nerror_log stderr error;\n\
-         events {{ worker_connections 4096; }}\n\
+         events {{ worker_connections 20000; }}\n\
          http {{\n{temporary}    access_log off;\n    keepalive_requests 1000000000;\n\
          \x20   upstream first {{ server {first}; keepalive 512; keepalive_requests 1000000000; }}\n\
          \x20   upstream second {{ server {second}; keepalive 512; keepalive_requests 1000000000; }}\n\
@@ -51,7 +60,7 @@ pub(crate) fn nginx(places: &Places<'_>) -> String {
 pub(crate) fn haproxy(places: &Places<'_>) -> String {
     let [first, second] = places.upstreams;
     format!(
-        "global\n    nbthread 1\n    maxconn 4096\n\
+        "global\n    nbthread 1\n    maxconn 9800\n\
          defaults\n    mode http\n    option http-no-delay\n    option http-keep-alive\n\
          \x20   timeout connect 2s\n    timeout client 60s\n    timeout server 60s\n\
          frontend clients\n    bind {}\n    default_backend both\n\
@@ -60,18 +69,20 @@ pub(crate) fn haproxy(places: &Places<'_>) -> String {
     )
 }
 
-/// cutover with everything on.
-pub(crate) fn cutover(places: &Places<'_>) -> String {
+/// cutover with everything on, or as `manner` says.
+pub(crate) fn cutover(places: &Places<'_>, manner: Manner) -> String {
     let [first, second] = places.upstreams;
     format!(
-        "[proxy]\nlisten = \"{}\"\nworkers = 1\n\n[admin]\nlisten = \"{}\"\n\n\
-         [store]\nurl = \"sqlite:{}/cutover.db\"\n\n\
+        "[proxy]\nlisten = \"{}\"\nworkers = {}\n\n[admin]\nlisten = \"{}\"\n\n\
+         [store]\nurl = \"sqlite:{}/cutover.db\"\nrequests = \"{}\"\n\n\
          [arms.legacy]\nbase-url = \"http://{first}/v1\"\n\n\
          [arms.canary]\nbase-url = \"http://{second}/v1\"\napi-key = \"env:{KEY_NAME}\"\n\n\
          [[rollout]]\nname = \"bench\"\nwarm-up = 0\n\
          stages = [{{ weight = \"50%\", dwell = \"1h\" }}, {{ weight = \"100%\", dwell = \"1h\" }}]\n",
         places.listen,
+        manner.workers,
         places.admin,
-        places.folder.display()
+        places.folder.display(),
+        manner.rows
     )
 }

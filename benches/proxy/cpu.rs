@@ -48,6 +48,14 @@ impl Used {
         used
     }
 
+    /// What the bench itself has used, without the peers that it started.
+    pub(crate) fn by_the_bench() -> Duration {
+        let own = tasks(std::process::id());
+        own.iter()
+            .map(|task| nanoseconds(&format!("{task}/schedstat")))
+            .sum()
+    }
+
     /// What was spent since `before`.
     pub(crate) fn since(&self, before: &Self) -> Spent {
         let threads = self.threads.saturating_sub(before.threads);
@@ -67,7 +75,7 @@ impl Used {
 }
 
 /// A process and all processes that descend from it.
-fn family(pid: u32) -> Vec<u32> {
+pub(crate) fn family(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut next = 0;
     while let Some(pid) = all.get(next).copied() {
@@ -84,7 +92,8 @@ fn family(pid: u32) -> Vec<u32> {
     all
 }
 
-fn tasks(pid: u32) -> Vec<String> {
+/// The folders of a process's threads.
+pub(crate) fn tasks(pid: u32) -> Vec<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten();
@@ -104,17 +113,70 @@ fn nanoseconds(path: &str) -> Duration {
 }
 
 fn ticks(path: &str) -> Duration {
+    ticks_from(path, 2)
+}
+
+/// User and system time, and with `fields` of 4 those of children that have ended.
+fn ticks_from(path: &str, fields: usize) -> Duration {
     let text = fs::read_to_string(path).unwrap_or_default();
-    // The name in parentheses may hold spaces; user and system time are fields 14 and 15.
-    let fields = text
+    // The name in parentheses may hold spaces; user and system time are fields 14 and 15,
+    // the children's the two behind.
+    let values = text
         .rsplit(") ")
         .next()
         .unwrap_or_default()
         .split_whitespace()
         .skip(11)
-        .take(2);
-    fields
+        .take(fields);
+    values
         .filter_map(|field| field.parse::<u32>().ok())
         .map(|ticks| TICK * ticks)
         .sum()
+}
+
+/// CPU time of the whole machine and of the bench with all that it has started, up to one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Machine {
+    /// Time that all cores were busy, for whomever.
+    busy: Duration,
+    /// Time that another machine had the cores that this one wanted.
+    stolen: Duration,
+    /// What of it was ours; a child counts once it has ended.
+    ours: Duration,
+}
+
+impl Machine {
+    /// What was used so far.
+    pub(crate) fn now() -> Self {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let line = text.lines().next().unwrap_or_default();
+        let field = |at: usize| {
+            let field = line.split_whitespace().nth(at);
+            TICK * field
+                .and_then(|f| f.parse::<u32>().ok())
+                .unwrap_or_default()
+        };
+        Self {
+            // User, nice, system, interrupts of both kinds.
+            busy: [1, 2, 3, 6, 7].map(field).into_iter().sum(),
+            stolen: field(8),
+            ours: ticks_from("/proc/self/stat", 4),
+        }
+    }
+
+    /// Shares of all cores that others used, and that were stolen, since `before`; 0 to 1.
+    pub(crate) fn others_since(&self, before: &Self, elapsed: Duration) -> (f64, f64) {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        // The bench is pinned, so the system counts the cores that it may use, not those there are.
+        let cores = fs::read_to_string("/proc/cpuinfo").map_or(cores, |text| {
+            let listed = text.lines().filter(|l| l.starts_with("processor"));
+            listed.count().max(1)
+        });
+        let cores = f64::from(u32::try_from(cores).unwrap_or(1));
+        let ours = self.ours.saturating_sub(before.ours);
+        let all = self.busy.saturating_sub(before.busy);
+        let share = |time: Duration| time.as_secs_f64() / (elapsed.as_secs_f64() * cores);
+        let stolen = self.stolen.saturating_sub(before.stolen);
+        (share(all.saturating_sub(ours)), share(stolen))
+    }
 }

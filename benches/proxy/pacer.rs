@@ -15,7 +15,11 @@ use tokio::sync::oneshot;
 
 const ROLE: &str =
     r#"{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null"#;
-const TOKEN: &str = r#"{"content":" neighbour"},"logprobs":null,"finish_reason":null"#;
+/// The zeros are replaced by the event's number and the moment when it was sent.
+const TOKEN: &str = r#"{"content":"0000000000000000000"},"logprobs":null,"finish_reason":null"#;
+/// Digits of the number within the stream, and of it and the moment together.
+const NUMBER_DIGITS: usize = 6;
+pub(crate) const STAMP_DIGITS: usize = 19;
 const FINISH: &str = r#"{},"logprobs":null,"finish_reason":"stop""#;
 
 /// How the events of different streams fall.
@@ -30,14 +34,18 @@ pub(crate) enum Pace {
 /// How the streams run, and what they have sent.
 #[derive(Debug)]
 pub(crate) struct Pacer {
-    /// Streams that share the period between them.
-    streams: u32,
-    /// Time between two events of one stream.
-    period: Duration,
+    /// Streams that share the period between them; set before each load.
+    pub(crate) streams: Cell<u32>,
+    /// Time between two events of one stream; set before each load.
+    pub(crate) period: Cell<Duration>,
+    /// Set to let streams without a number of events end at their next one.
+    pub(crate) finish: Cell<bool>,
     /// How events fall; set before each load.
     pub(crate) pace: Cell<Pace>,
     /// Events with content per stream; set before each load.
     pub(crate) events_per_stream: Cell<u32>,
+    /// The event with content, and the clock that stamps it.
+    pub(crate) token: Token,
     /// Events sent, the first and last ones included.
     pub(crate) events: Cell<u64>,
     /// Bytes of these events.
@@ -59,15 +67,18 @@ struct Slot {
 struct Stream {
     socket: Rc<TcpStream>,
     left: u32,
+    number: u64,
     done: oneshot::Sender<Result<(), String>>,
 }
 
 impl Pacer {
-    /// A pacer for so many streams, each with one event per `period`.
-    pub(crate) fn new(streams: u32, period: Duration) -> Self {
+    /// A pacer that has yet to be told what to do.
+    pub(crate) fn new() -> Self {
         Self {
-            streams,
-            period,
+            streams: Cell::new(1),
+            period: Cell::new(Duration::from_secs(1)),
+            finish: Cell::new(false),
+            token: Token::new(),
             pace: Cell::new(Pace::Spread),
             events_per_stream: Cell::new(0),
             events: Cell::new(0),
@@ -93,6 +104,7 @@ impl Pacer {
             let stream = Some(Stream {
                 socket: Rc::clone(socket),
                 left,
+                number: 0,
                 done,
             });
             match sockets.get_mut(free) {
@@ -109,25 +121,31 @@ impl Pacer {
         end.await.map_err(|_| "the pacer is gone".to_owned())?
     }
 
+    /// True while a stream runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.get()
+    }
+
     /// The next slot of the stream at `index`: the period is divided evenly between all streams.
     fn first_slot(&self, index: usize) -> Instant {
-        let share = u32::try_from(index).unwrap_or_default() % self.streams;
-        let mut offset = self.period * share / self.streams;
+        let (streams, period) = (self.streams.get(), self.period.get());
+        let share = u32::try_from(index).unwrap_or_default() % streams;
+        let mut offset = period * share / streams;
         if self.pace.get() == Pace::Bursts {
             offset -= Duration::from_nanos((offset.subsec_nanos() % 1_000_000).into());
         }
         let mut due = self.started + offset;
-        let behind = due.elapsed().as_nanos() / self.period.as_nanos();
-        due += self.period * (u32::try_from(behind).unwrap_or(u32::MAX) + 1);
+        let behind = due.elapsed().as_nanos() / period.as_nanos();
+        due += period * (u32::try_from(behind).unwrap_or(u32::MAX) + 1);
         due
     }
 
     async fn run(self: Rc<Self>) {
-        let token = event(TOKEN);
+        let mut token = event(TOKEN);
         while let Some(next) = self.next() {
             if next.due <= Instant::now() {
                 self.queue.borrow_mut().pop();
-                self.serve(next, &token);
+                self.serve(next, &mut token);
             } else {
                 tokio::task::yield_now().await;
             }
@@ -140,20 +158,25 @@ impl Pacer {
     }
 
     /// Sends what a stream is due: one more event, or its end.
-    fn serve(&self, slot: Slot, token: &[u8]) {
+    fn serve(&self, slot: Slot, token: &mut [u8]) {
         let mut sockets = self.sockets.borrow_mut();
         let Some(place) = sockets.get_mut(slot.index) else {
             return;
         };
         let Some(stream) = place else { return };
+        if self.finish.get() {
+            stream.left = 0;
+        }
         let sent = if stream.left > 0 {
+            self.token.stamp(token, stream.number);
+            stream.number += 1;
             self.send(&stream.socket, token)
         } else {
             self.finish(&stream.socket)
         };
         if sent.is_ok() && stream.left > 0 {
             stream.left -= 1;
-            let due = slot.due + self.period;
+            let due = slot.due + self.period.get();
             self.queue.borrow_mut().push(Reverse(Slot { due, ..slot }));
         } else if let Some(stream) = place.take() {
             // The connection's task is gone only when the bench ends.
@@ -183,7 +206,64 @@ impl Pacer {
     }
 }
 
-/// One event of about 220 bytes in its chunk, as providers send them.
+/// Where the stamp of an event with content is, and the clock behind it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Token {
+    origin: Instant,
+    chunk_bytes: usize,
+    stamp_at: usize,
+}
+
+/// Bytes of the line in front of a chunk of this size, and of the line end behind it.
+const SIZE_LINE: usize = 4;
+const CHUNK_END: usize = 2;
+
+impl Token {
+    fn new() -> Self {
+        let template = event(TOKEN);
+        let zeros = [b'0'; STAMP_DIGITS];
+        let at = template.windows(STAMP_DIGITS).position(|w| w == zeros);
+        Self {
+            origin: Instant::now(),
+            chunk_bytes: template.len(),
+            stamp_at: at.unwrap_or_default(),
+        }
+    }
+
+    /// Length of the event, without the framing of its chunk.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.chunk_bytes - SIZE_LINE - CHUNK_END
+    }
+
+    /// Where in it the stamp is.
+    pub(crate) fn stamp_in_payload(&self) -> usize {
+        self.stamp_at - SIZE_LINE
+    }
+
+    /// A moment on the clock of the stamps.
+    pub(crate) fn nanoseconds(&self, at: Instant) -> i64 {
+        let since = at.saturating_duration_since(self.origin);
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    /// Number and moment of a stamp.
+    pub(crate) fn read(stamp: &str) -> Option<(u64, i64)> {
+        let (number, moment) = stamp.split_at_checked(NUMBER_DIGITS)?;
+        Some((number.parse().ok()?, moment.parse().ok()?))
+    }
+
+    fn stamp(&self, chunk: &mut [u8], number: u64) {
+        let width = STAMP_DIGITS - NUMBER_DIGITS;
+        let now = self.nanoseconds(Instant::now());
+        let stamp = format!("{number:0NUMBER_DIGITS$}{now:0width$}");
+        let place = chunk.iter_mut().skip(self.stamp_at);
+        for (place, digit) in place.zip(stamp.bytes()) {
+            *place = digit;
+        }
+    }
+}
+
+/// One event of about 230 bytes in its chunk, as providers send them.
 fn event(choice: &str) -> Vec<u8> {
     let data = format!(
         "data: {{\"id\":\"chatcmpl-BxQ2c7vJ1mR4tY8uW5oP3sD6fG9h\",\"object\":\"chat.completion.chunk\",\

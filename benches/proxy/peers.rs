@@ -17,13 +17,17 @@ use crate::configs;
 const PROXY_CORE: &str = "0";
 /// Stands for the canary's credential.
 const KEY: &str = "sk-canary-0123456789abcdef";
+/// The path of a request that cutover meters.
+pub(crate) const PATH: &str = "/v1/chat/completions";
 const START_LIMIT: Duration = Duration::from_secs(10);
 const SET_LIMIT: Duration = Duration::from_secs(2);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Who is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Peer {
+    /// Nobody: the bench asks its own providers.
+    Direct,
     /// The yardstick.
     Nginx,
     /// The other one.
@@ -32,41 +36,65 @@ pub(crate) enum Peer {
     Cutover,
     /// Ourselves on a path that is not metered: bytes pass unread.
     Unmetered,
+    /// Ourselves without rows of requests.
+    Unrecorded,
+    /// Ourselves with two workers on both cores.
+    TwoWorkers,
 }
 
 impl Peer {
-    /// All, the yardstick first.
-    pub(crate) const ALL: [Self; 4] = [Self::Nginx, Self::Haproxy, Self::Cutover, Self::Unmetered];
+    /// Those of whom everything is measured, the yardstick first.
+    pub(crate) const RIVALS: [Self; 3] = [Self::Nginx, Self::Haproxy, Self::Cutover];
 
     /// Its name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Direct => "no proxy",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Cutover => "cutover",
             Self::Unmetered => "cutover-unmetered",
+            Self::Unrecorded => "cutover-unrecorded",
+            Self::TwoWorkers => "cutover-two-workers",
         }
     }
 
-    /// True for both ways in which cutover is measured.
-    fn is_cutover(self) -> bool {
-        matches!(self, Self::Cutover | Self::Unmetered)
+    /// True for all ways in which cutover is measured.
+    pub(crate) fn is_cutover(self) -> bool {
+        self >= Self::Cutover
     }
 
     /// The path that is asked of it.
-    pub(crate) fn path(self) -> &'static str {
+    fn path(self) -> &'static str {
         match self {
             Self::Unmetered => "/v1/unmetered",
-            _ => "/v1/chat/completions",
+            _ => PATH,
+        }
+    }
+
+    /// The cores that it may use.
+    fn cores(self) -> &'static str {
+        match self {
+            Self::TwoWorkers => "0,1",
+            _ => PROXY_CORE,
+        }
+    }
+
+    fn config(self, places: &configs::Places<'_>) -> String {
+        let manner = |workers, rows| configs::cutover(places, configs::Manner { workers, rows });
+        match self {
+            Self::Direct => String::new(),
+            Self::Nginx => configs::nginx(places),
+            Self::Haproxy => configs::haproxy(places),
+            Self::Cutover | Self::Unmetered => manner(1, "all"),
+            Self::Unrecorded => manner(1, "none"),
+            Self::TwoWorkers => manner(2, "all"),
         }
     }
 
     /// Its version, as it tells it.
     pub(crate) fn version(self) -> Option<String> {
-        let flag = match self {
-            Self::Nginx | Self::Haproxy => "-v",
-            Self::Cutover | Self::Unmetered => "--version",
-        };
+        let flag = if self.is_cutover() { "--version" } else { "-v" };
         let output = Command::new(self.program()?).arg(flag).output().ok()?;
         // nginx tells its version on standard error.
         let text = [output.stdout, output.stderr].concat();
@@ -80,7 +108,8 @@ impl Peer {
             .map(str::to_owned)
     }
 
-    fn program(self) -> Option<PathBuf> {
+    /// Its program, where that is installed.
+    pub(crate) fn program(self) -> Option<PathBuf> {
         if self.is_cutover() {
             let built = option_env!("CARGO_BIN_EXE_cutover").unwrap_or_default();
             let path = std::env::var_os("CUTOVER_BENCH_BINARY").map_or(built.into(), PathBuf::from);
@@ -104,6 +133,10 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     /// The path that is asked of it.
     pub(crate) path: &'static str,
+    /// Where operators ask it; cutover alone answers there.
+    pub(crate) admin: SocketAddr,
+    /// From the start of its process to its first answer; `taskset` and `setpriv` included.
+    pub(crate) started_in: Duration,
 }
 
 impl Running {
@@ -146,10 +179,12 @@ pub(crate) async fn start(
     upstreams: [SocketAddr; 2],
 ) -> Result<Running, String> {
     let Some(program) = peer.program() else {
-        return Err(match peer {
-            Peer::Cutover | Peer::Unmetered => "not built: run `make bench`".to_owned(),
-            _ => "not installed: `make bench` installs it from Debian".to_owned(),
-        });
+        let why = if peer.is_cutover() {
+            "not built: run `make bench`"
+        } else {
+            "not installed: `make bench` installs it from Debian"
+        };
+        return Err(why.to_owned());
     };
     let folder = folder.join(peer.name());
     let [address, admin] = free_addresses().map_err(|e| e.to_string())?;
@@ -165,13 +200,13 @@ pub(crate) async fn start(
     // A bench that is killed takes its peer with it.
     let with_us = ["setpriv", "--pdeathsig", "TERM"];
     command
-        .args(["--cpu-list", PROXY_CORE])
+        .args(["--cpu-list", peer.cores()])
         .args(with_us)
         .arg(&program);
     match peer {
         Peer::Nginx => command.arg("-p").arg(&folder).arg("-c").arg(&config),
         Peer::Haproxy => command.arg("-db").arg("-f").arg(&config),
-        Peer::Cutover | Peer::Unmetered => command.arg("run").arg("--config").arg(&config),
+        _ => command.arg("run").arg("--config").arg(&config),
     };
     let spawned = command
         .current_dir(&folder)
@@ -185,6 +220,8 @@ pub(crate) async fn start(
         child,
         address,
         path: peer.path(),
+        admin,
+        started_in: Duration::ZERO,
     };
     ready(&mut running, &folder).await?;
     if peer.is_cutover() {
@@ -209,12 +246,7 @@ fn prepare(peer: Peer, places: &configs::Places<'_>) -> io::Result<File> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => fs::create_dir_all(places.folder)?,
     }
-    let text = match peer {
-        Peer::Nginx => configs::nginx(places),
-        Peer::Haproxy => configs::haproxy(places),
-        Peer::Cutover | Peer::Unmetered => configs::cutover(places),
-    };
-    fs::write(places.folder.join(configs::FILE), text)?;
+    fs::write(places.folder.join(configs::FILE), peer.config(places))?;
     File::create(places.folder.join("log"))
 }
 
@@ -222,6 +254,7 @@ async fn ready(running: &mut Running, folder: &Path) -> Result<(), String> {
     let begun = Instant::now();
     loop {
         let Err(fault) = ask_once(running.address).await else {
+            running.started_in = begun.elapsed();
             return Ok(());
         };
         let ended = !matches!(running.child.try_wait(), Ok(None));
@@ -235,7 +268,7 @@ async fn ready(running: &mut Running, folder: &Path) -> Result<(), String> {
             };
             return Err(format!("{what} ({fault}; {last})"));
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

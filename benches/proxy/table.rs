@@ -1,150 +1,240 @@
-//! Turns the rounds into the table that people read: medians, and ratios within each round.
+//! Turns the rounds into the table that people read and the JSON that programs read: medians, ratios
+//! within each round, and whether each target is met.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
+use serde_json::{Map, Value, json};
+
+use crate::figures::{Figure, Figures, Shown, Target};
 use crate::peers::Peer;
 
-/// One round of one peer.
+/// The rounds of every peer; a round that failed is empty, so that rounds stay side by side.
+pub(crate) type Rounds = BTreeMap<Peer, Vec<Figures>>;
+
+/// One figure of one peer over all rounds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Round {
-    /// Plain requests per second at saturation.
-    pub(crate) requests_per_s: f64,
-    /// Share of the proxy's core that was busy meanwhile, 0 to 1.
-    pub(crate) busy: f64,
-    /// CPU time per plain request.
-    pub(crate) request: Cost,
-    /// CPU time per event of a stream, events evenly spread.
-    pub(crate) spread_event: Cost,
-    /// CPU time per event of a stream, events in bursts.
-    pub(crate) burst_event: Cost,
-    /// Share of the plain requests that went to the second upstream, 0 to 1.
-    pub(crate) second_share: f64,
+struct Middle {
+    median: f64,
+    low: f64,
+    high: f64,
 }
 
-/// CPU time per unit of work, in microseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cost {
-    /// Of the whole process.
-    pub(crate) whole_us: f64,
-    /// Of the threads that carry traffic.
-    pub(crate) data_plane_us: f64,
+/// How a target came out.
+struct Verdict {
+    is_met: bool,
+    text: String,
 }
 
-/// One peer's rounds, or why there are none.
-#[derive(Debug)]
-pub(crate) struct Row {
-    /// Who.
-    pub(crate) peer: Peer,
-    /// One per round that went well.
-    pub(crate) rounds: Vec<Round>,
-    /// Why it was not measured.
-    pub(crate) remark: Option<String>,
-}
-
-const REQUESTS: &str = "\
-| peer | requests/s | core busy | CPU \u{b5}s/request | data plane | to nginx | data plane | second arm |
-|---|---|---|---|---|---|---|---|
-";
-const EVENTS: &str = "\
-| peer | spread: CPU \u{b5}s/event | data plane | to nginx | data plane | bursts: CPU \u{b5}s/event | data plane \
-| to nginx | data plane |
-|---|---|---|---|---|---|---|---|---|
+const COLUMNS: [Peer; 4] = [Peer::Direct, Peer::Nginx, Peer::Haproxy, Peer::Cutover];
+const HEAD: &str = "\
+| | no proxy | nginx | HAProxy | cutover | HAProxy to nginx | cutover to nginx | lowest and highest | target | |
+|---|---|---|---|---|---|---|---|---|---|
 ";
 
-/// Both tables, in Markdown.
-pub(crate) fn tables(rows: &[Row]) -> String {
-    let yardstick = rows
-        .iter()
-        .find(|row| row.peer == Peer::Nginx)
-        .map(|row| &row.rounds[..]);
-    let yardstick = yardstick.unwrap_or_default();
-    let mut requests = REQUESTS.to_owned();
-    let mut events = EVENTS.to_owned();
-    for row in rows {
-        let (name, of) = (row.peer.name(), |figure| median_of(row, figure));
-        if let Some(remark) = &row.remark {
-            // Writing to a String cannot fail, here and below.
-            let _written = writeln!(requests, "| {name} | {remark} |||||||");
+/// The table in Markdown, with how many targets are met as its last line.
+pub(crate) fn markdown(rounds: &Rounds) -> String {
+    let mut text = HEAD.to_owned();
+    let (mut met, mut all) = (0, 0);
+    for figure in Figure::ALL {
+        let shown = figure.shown();
+        let cells = COLUMNS.map(|peer| value(rounds, peer, figure));
+        if cells.iter().all(Option::is_none) {
             continue;
         }
-        let _written = writeln!(
-            requests,
-            "| {name} | {:.0} | {:.0}% | {} | {:.0}% |",
-            of(|round| round.requests_per_s),
-            100.0 * of(|round| round.busy),
-            costs(row, yardstick, |round| round.request),
-            100.0 * of(|round| round.second_share),
+        let number = |middle: &Middle| with_commas(middle.median, shown.digits);
+        let cells = cells.map(|cell| cell.as_ref().map_or_else(|| "-".to_owned(), number));
+        let ratios = [Peer::Haproxy, Peer::Cutover].map(|peer| ratio(rounds, peer, &shown, figure));
+        let ratio_cells = ratios
+            .map(|ratio| ratio.map_or_else(|| "-".to_owned(), |r| format!("{:.2}", r.median)));
+        let [_, own] = ratios;
+        let spread = own.or_else(|| value(rounds, Peer::Cutover, figure));
+        let digits = if own.is_some() { 2 } else { shown.digits };
+        let spread = spread.map_or_else(
+            || "-".to_owned(),
+            |m| {
+                let (low, high) = (with_commas(m.low, digits), with_commas(m.high, digits));
+                format!("{low} to {high}")
+            },
         );
-        let spread = costs(row, yardstick, |round| round.spread_event);
-        let bursts = costs(row, yardstick, |round| round.burst_event);
-        let _written = writeln!(events, "| {name} | {spread} | {bursts} |");
-    }
-    format!("{requests}\n{events}{}", metering(rows))
-}
-
-/// What reading the events costs over passing them unread, if both were measured.
-fn metering(rows: &[Row]) -> String {
-    let rounds = |peer| {
-        let row = rows.iter().find(|row| row.peer == peer);
-        row.map(|row| &row.rounds[..]).unwrap_or_default()
-    };
-    let more = |cost: fn(&Round) -> Cost| {
-        let pairs = rounds(Peer::Cutover).iter().zip(rounds(Peer::Unmetered));
-        let ratios = pairs.map(|(read, unread)| cost(read).whole_us / cost(unread).whole_us);
-        100.0 * (median(ratios.collect()) - 1.0)
-    };
-    if rounds(Peer::Unmetered).is_empty() || rounds(Peer::Cutover).is_empty() {
-        return String::new();
-    }
-    format!(
-        "\nMetering a stream costs {:.1}% more CPU than passing it unread, {:.1}% in bursts (median within \
-         rounds).\n",
-        more(|round| round.spread_event),
-        more(|round| round.burst_event)
-    )
-}
-
-fn median_of(row: &Row, figure: fn(&Round) -> f64) -> f64 {
-    median(row.rounds.iter().map(figure).collect())
-}
-
-/// Four cells: whole process, data plane, and both divided by the whole of nginx.
-fn costs(row: &Row, yardstick: &[Round], cost: fn(&Round) -> Cost) -> String {
-    let figure =
-        |part: fn(&Cost) -> f64| median(row.rounds.iter().map(|r| part(&cost(r))).collect());
-    // A ratio holds within one round only: what else the machine did then slowed both.
-    let ratio = |part: fn(&Cost) -> f64| {
-        let pairs = row.rounds.iter().zip(yardstick);
-        let ratios: Vec<f64> = pairs
-            .map(|(mine, nginx)| part(&cost(mine)) / cost(nginx).whole_us)
-            .collect();
-        if ratios.is_empty() {
-            "-".to_owned()
-        } else {
-            format!("{:.2}", median(ratios))
+        let verdict = verdict(rounds, figure);
+        if let Some(verdict) = &verdict {
+            all += 1;
+            met += usize::from(verdict.is_met);
         }
-    };
-    let whole: fn(&Cost) -> f64 = |cost| cost.whole_us;
-    let plane: fn(&Cost) -> f64 = |cost| cost.data_plane_us;
-    format!(
-        "{:.1} | {:.1} | {} | {}",
-        figure(whole),
-        figure(plane),
-        ratio(whole),
-        ratio(plane)
-    )
+        // Writing to a String cannot fail, here and below.
+        let _written = writeln!(
+            text,
+            "| {} | {} | {} | {spread} | {} | {} |",
+            shown.label,
+            cells.join(" | "),
+            ratio_cells.join(" | "),
+            shown.target.map_or(String::new(), target_text),
+            verdict.map_or(String::new(), |v| v.text)
+        );
+    }
+    format!("{text}\nTargets met: {met} of {all}.\n")
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let upper = values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
-    let lower = values
-        .get(values.len().saturating_sub(1) / 2)
-        .copied()
-        .unwrap_or(f64::NAN);
-    f64::midpoint(lower, upper)
+/// Every figure: each round, and what the table says of it.
+pub(crate) fn json(rounds: &Rounds) -> Value {
+    let mut figures = Map::new();
+    for figure in Figure::ALL {
+        let shown = figure.shown();
+        let mut peers = Map::new();
+        for (peer, all) in rounds {
+            let values: Vec<Option<f64>> = all.iter().map(|r| r.get(&figure).copied()).collect();
+            if values.iter().all(Option::is_none) {
+                continue;
+            }
+            let ratio = ratio(rounds, *peer, &shown, figure).map(|r| r.median);
+            let median = value(rounds, *peer, figure).map(|m| m.median);
+            let entry = json!({ "rounds": values, "median": median, "to_nginx": ratio });
+            peers.insert(peer.name().to_owned(), entry);
+        }
+        if peers.is_empty() {
+            continue;
+        }
+        let met = verdict(rounds, figure).map(|verdict| verdict.is_met);
+        let target = shown.target.map(target_text);
+        let entry = json!({
+            "label": shown.label,
+            "is_added": shown.is_added,
+            "peers": peers,
+            "target": target,
+            "met": met,
+        });
+        figures.insert(shown.key.to_owned(), entry);
+    }
+    Value::Object(figures)
+}
+
+/// What a peer shows; for an added time, without what it takes without a proxy.
+fn value(rounds: &Rounds, peer: Peer, figure: Figure) -> Option<Middle> {
+    let own = rounds.get(&peer)?;
+    let values = (0..own.len()).filter_map(|round| in_round(rounds, peer, figure, round));
+    Middle::of(values.collect())
+}
+
+fn in_round(rounds: &Rounds, peer: Peer, figure: Figure, round: usize) -> Option<f64> {
+    let absolute = |peer| {
+        let own: Option<&Figures> = rounds.get(&peer)?.get(round);
+        own?.get(&figure).copied()
+    };
+    if figure.shown().is_added && peer != Peer::Direct {
+        return Some(absolute(peer)? - absolute(Peer::Direct)?);
+    }
+    absolute(peer)
+}
+
+/// A peer to all of nginx. A ratio holds within one round only: what else the machine did then
+/// slowed both.
+fn ratio(rounds: &Rounds, peer: Peer, shown: &Shown, figure: Figure) -> Option<Middle> {
+    if !shown.has_ratio {
+        return None;
+    }
+    let own = rounds.get(&peer)?;
+    let ratios = (0..own.len()).filter_map(|round| {
+        let nginx = in_round(rounds, Peer::Nginx, figure, round)?;
+        let mine = in_round(rounds, peer, figure, round)?;
+        // A noisy round can even be quicker with nginx than without: it says nothing about others.
+        (nginx > 0.0).then(|| mine / nginx)
+    });
+    Middle::of(ratios.collect())
+}
+
+fn verdict(rounds: &Rounds, figure: Figure) -> Option<Verdict> {
+    let shown = figure.shown();
+    let target = shown.target?;
+    // With one peer alone there is nothing to judge.
+    if [Peer::Nginx, Peer::Cutover]
+        .iter()
+        .any(|peer| !rounds.contains_key(peer))
+    {
+        return None;
+    }
+    let (value, ratio) = (
+        value(rounds, Peer::Cutover, figure),
+        ratio(rounds, Peer::Cutover, &shown, figure),
+    );
+    let middle = match target {
+        Target::RatioAtMost(..) | Target::RatioAtLeast(..) => ratio,
+        Target::AtMost(_) | Target::AtLeast(_) => value,
+    };
+    let Some(middle) = middle else {
+        return Some(Verdict {
+            is_met: false,
+            text: "not measured".to_owned(),
+        });
+    };
+    let holds = |limit: f64| match target {
+        Target::RatioAtMost(..) | Target::AtMost(_) => middle.median <= limit,
+        Target::RatioAtLeast(..) | Target::AtLeast(_) => middle.median >= limit,
+    };
+    let (limit, stretch) = match target {
+        Target::RatioAtMost(limit, stretch) | Target::RatioAtLeast(limit, stretch) => {
+            (limit, stretch)
+        }
+        Target::AtMost(limit) | Target::AtLeast(limit) => (limit, None),
+    };
+    let is_met = holds(limit);
+    let text = match (is_met, stretch.is_some_and(holds)) {
+        (false, _) => "**not met**",
+        (true, true) => "met, and better",
+        (true, false) => "met",
+    };
+    Some(Verdict {
+        is_met,
+        text: text.to_owned(),
+    })
+}
+
+fn target_text(target: Target) -> String {
+    let better =
+        |stretch: Option<f64>| stretch.map_or(String::new(), |s| format!(" (better: {s})"));
+    match target {
+        Target::RatioAtMost(limit, stretch) => {
+            format!("\u{2264} {limit} \u{d7} nginx{}", better(stretch))
+        }
+        Target::RatioAtLeast(limit, stretch) => {
+            format!("\u{2265} {limit} \u{d7} nginx{}", better(stretch))
+        }
+        Target::AtMost(limit) => format!(
+            "\u{2264} {}",
+            with_commas(limit, usize::from(limit.fract() > 0.0))
+        ),
+        Target::AtLeast(limit) => format!("\u{2265} {}", with_commas(limit, 0)),
+    }
+}
+
+impl Middle {
+    fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let upper = *values.get(values.len() / 2)?;
+        let lower = *values.get(values.len().saturating_sub(1) / 2)?;
+        Some(Self {
+            median: f64::midpoint(lower, upper),
+            low: *values.first()?,
+            high: *values.last()?,
+        })
+    }
+}
+
+/// A number as people read it: 9,000 and 17.7.
+fn with_commas(number: f64, digits: usize) -> String {
+    let plain = format!("{number:.digits$}");
+    let (whole, rest) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
+    let mut text = String::new();
+    for (n, digit) in whole.chars().enumerate() {
+        let behind = whole.len() - n;
+        if n > 0 && behind % 3 == 0 && !text.ends_with('-') {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text + rest
 }
 
 /// What the figures were taken on and with; nothing that tells whose machine it was.
@@ -170,7 +260,7 @@ pub(crate) fn facts() -> String {
         .output()
         .map(|output| output.stdout);
     let compiler = compiler.map(|text| String::from_utf8_lossy(&text).trim().to_owned());
-    let versions = [Peer::Nginx, Peer::Haproxy, Peer::Cutover].map(|peer| {
+    let versions = Peer::RIVALS.map(|peer| {
         let version = peer.version().unwrap_or_else(|| "none".to_owned());
         format!("{} {version}", peer.name())
     });

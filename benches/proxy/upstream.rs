@@ -7,8 +7,10 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
 
 use crate::answer::{head_end, header};
 use crate::pacer::Pacer;
@@ -35,7 +37,11 @@ const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; c
     cache-control: no-cache\r\nopenai-processing-ms: 97\r\nx-request-id: req_8b1f4c7e2d5a4f0b9c3e\r\n\
     transfer-encoding: chunked\r\n\r\n";
 /// Longest request that is read.
-const BUFFER_BYTES: usize = 16 * 1024;
+const BUFFER_BYTES: usize = 4 * 1024;
+
+/// Streams that a failed load left behind are gone by then.
+const SETTLE_LIMIT: Duration = Duration::from_secs(3);
+const SETTLE_LOOK: Duration = Duration::from_millis(200);
 
 /// What one provider was asked and what it sent.
 #[derive(Debug, Default)]
@@ -73,6 +79,17 @@ impl Upstreams {
     /// Requests that each provider has had so far.
     pub(crate) fn requests(&self) -> [u64; 2] {
         self.asked.each_ref().map(|asked| asked.requests.get())
+    }
+
+    /// Ends what a failed load has left running, so that it does not become the next one's fault.
+    pub(crate) async fn settle(&self) {
+        self.pacer.finish.set(true);
+        let begun = Instant::now();
+        while self.pacer.is_running() && begun.elapsed() < SETTLE_LIMIT {
+            sleep(SETTLE_LOOK).await;
+        }
+        sleep(SETTLE_LOOK).await;
+        while self.take_fault().is_some() {}
     }
 
     /// The first fault that a provider noticed, forgotten once told.
