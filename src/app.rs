@@ -4,11 +4,11 @@
 //! and only then is the daemon ready. Shutdown: not ready, no new connections, requests finish within
 //! the drain time, the driver takes the last samples, the store is flushed and closed, its lock is given up.
 //!
-//! Where the data port is handed down ([`service`]), a new process may begin before the old one has ended:
+//! Where the data port is handed down ([`crate::service`]), a new process may begin before the old one has ended:
 //! it stands by ([`stand_by`]) until it holds the store's lock.
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,13 +31,15 @@ use crate::proxy::gauges::Gauges;
 use crate::proxy::listener::DataPlane;
 use crate::proxy::plane::Plane;
 use crate::recorder::{self, Samples};
-use crate::service::{self, Sockets};
+use crate::service::Sockets;
 use crate::store::Store;
 use crate::store::lock::{Lock, Tried};
 use crate::trace::export::{self, Fates};
 
+mod ports;
 mod stand_by;
 
+use ports::listen;
 use stand_by::Waiting;
 
 /// Commands and status questions that wait for the driver at most.
@@ -390,35 +392,6 @@ async fn watch_config(source: Source, reloads: mpsc::Sender<Reloaded>) {
         // The sender stays alive, so that the driver never sees a closed channel.
         Source::BuiltIn => reloads.closed().await,
     }
-}
-
-/// The socket that was handed down, else one of our own.
-fn listen(
-    key: &'static str,
-    addr: SocketAddr,
-    given: Option<StdListener>,
-) -> Result<StdListener, StartError> {
-    let Some(given) = given else {
-        return bind(key, addr);
-    };
-    let found = given.local_addr().map_err(other)?;
-    service::check(key, found, addr).map_err(other)?;
-    given.set_nonblocking(true).map_err(other)?;
-    Ok(given)
-}
-
-fn bind(key: &'static str, addr: SocketAddr) -> Result<StdListener, StartError> {
-    let bind = || {
-        let domain = socket2::Domain::for_address(addr);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-        // A restart must not wait for connections of the process before it.
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(4_096)?;
-        Ok(StdListener::from(socket))
-    };
-    bind().map_err(|error| StartError::Listen { key, addr, error })
 }
 
 fn other(error: impl fmt::Display) -> StartError {
