@@ -4,7 +4,7 @@ VENV := .venv
 TOOLS := .tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix mixed-load fuzz demo bench bench-history lint packages sdk-venv sdk-node page-node prometheus clean
+.PHONY: test test-long fault-matrix mixed-load fuzz demo bench bench-history deb check-package lint packages sdk-venv sdk-node page-node prometheus clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv sdk-node page-node prometheus lint
@@ -56,6 +56,19 @@ bench: bench-packages
 ## make bench-history: the page and the proxy with 30 days in the store (needs 8 GB of disk)
 bench-history:
 	cargo bench --bench history
+
+## make deb: the Debian package, in target/debian; needs cargo-deb
+deb:
+	@cargo deb --version >/dev/null 2>&1 || { echo "make deb needs: cargo install cargo-deb --locked" >&2; exit 2; }
+	cargo build --release --locked
+	mkdir -p target/deb/man
+	target/release/cutover man --out target/deb/man
+	for shell in bash zsh fish; do target/release/cutover completions $$shell > target/deb/cutover.$$shell || exit 1; done
+	cargo deb --no-build --no-strip
+
+## make check-package: the package in a fresh Debian root, restarted under load; needs root and debootstrap
+check-package: deb
+	deploy/check-package "$$(ls -t target/debian/cutover_*.deb | head -n 1)"
 
 # What the tests need beside the Rust toolchain. Packages that are there already cost nothing.
 packages:

@@ -36,6 +36,7 @@ mod metrics;
 mod query;
 mod requests;
 mod series;
+pub(crate) mod stand_by;
 
 /// Connections at most; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 128;

@@ -2,10 +2,13 @@
 //!
 //! Start: ports are bound, the store is opened, the driver restores its rollouts, the data plane serves,
 //! and only then is the daemon ready. Shutdown: not ready, no new connections, requests finish within
-//! the drain time, the driver takes the last samples, the store is flushed and closed.
+//! the drain time, the driver takes the last samples, the store is flushed and closed, its lock is given up.
+//!
+//! Where the data port is handed down ([`crate::service`]), a new process may begin before the old one has ended:
+//! it stands by ([`stand_by`]) until it holds the store's lock.
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,20 +22,31 @@ use crate::admin::{self, Admin};
 use crate::alert::kind::AlertKind;
 use crate::alert::{self, Alert, Alerts};
 use crate::clock::UnixMillis;
-use crate::config::Config;
 use crate::config::parse::Fingerprint;
 use crate::config::reload::{self, Reloaded};
+use crate::config::{Config, StoreConfig};
 use crate::driver::status::Status;
-use crate::driver::{Driver, Inputs, Request};
+use crate::driver::{Driver, Inputs, Request, StandBy};
+use crate::proxy::gauges::Gauges;
 use crate::proxy::listener::DataPlane;
 use crate::proxy::plane::Plane;
-use crate::recorder;
+use crate::recorder::{self, Samples};
+use crate::service::Sockets;
 use crate::store::Store;
-use crate::trace::export;
+use crate::store::lock::{Lock, Tried};
+use crate::trace::export::{self, Fates};
+
+mod ports;
+mod stand_by;
+
+use ports::listen;
+use stand_by::Waiting;
 
 /// Commands and status questions that wait for the driver at most.
 const DRIVER_QUEUE: usize = 64;
 const RELOAD_QUEUE: usize = 4;
+/// A process that has not ended so long after its drain time is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// How long the end waits for spans that are being sent.
 const LAST_SPANS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -62,6 +76,13 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// Another process writes to the database.
+    StoreInUse {
+        /// The database file.
+        path: PathBuf,
+        /// That process, if it is known.
+        holder: Option<u32>,
+    },
     /// Anything else, in one sentence with its remedy.
     Other(String),
 }
@@ -73,6 +94,17 @@ impl fmt::Display for StartError {
                 write!(
                     f,
                     "cannot listen on {addr}: {error}; free the port or change {key}"
+                )
+            }
+            Self::StoreInUse { path, holder } => {
+                let path = path.display();
+                write!(f, "another cutover uses `{path}`")?;
+                if let Some(holder) = holder {
+                    write!(f, " (process {holder})")?;
+                }
+                f.write_str(
+                    "; stop it first, or give this one a store.url of its own \
+                     (a restart without a gap needs socket activation, see docs/deploying.md)",
                 )
             }
             Self::Other(message) => f.write_str(message),
@@ -93,40 +125,104 @@ pub struct App {
     ready: watch::Sender<bool>,
     planes: watch::Receiver<Arc<Plane>>,
     data_plane: DataPlane,
-    driver: JoinHandle<()>,
+    control: Control,
     alerts: JoinHandle<()>,
-    side_tasks: Vec<JoinHandle<()>>,
-    requests: mpsc::Sender<Request>,
-    store: Store,
+    watching: JoinHandle<()>,
     exporter: JoinHandle<()>,
 }
 
-/// Starts everything. Runs on the control runtime; the data plane has threads of its own.
+/// Who decides.
+#[derive(Debug)]
+enum Control {
+    Running(Running),
+    /// Another process does, until it ends; `None` if this one ended first.
+    StandingBy(JoinHandle<Option<Running>>),
+}
+
+/// The control plane of the process that holds the store.
+#[derive(Debug)]
+struct Running {
+    driver: JoinHandle<()>,
+    admin: JoinHandle<()>,
+    requests: mpsc::Sender<Request>,
+    store: Store,
+    /// Given up last.
+    lock: Lock,
+}
+
+/// What a control plane is made from.
+struct Parts {
+    config_path: Option<PathBuf>,
+    store: StoreConfig,
+    samples: Samples,
+    reloads: mpsc::Receiver<Reloaded>,
+    alerts: Alerts,
+}
+
+/// What the admin port shows of the data plane.
+struct Shown {
+    listener: TcpListener,
+    planes: watch::Receiver<Arc<Plane>>,
+    ready: watch::Receiver<bool>,
+    gauges: Gauges,
+    spans: Arc<Fates>,
+}
+
+/// Starts everything on ports of its own, see [`start_on`].
 ///
 /// # Errors
 /// If a port, the store or a rollout's state cannot be had; nothing keeps running then.
 pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
-    let proxy_listener = bind("proxy.listen", config.proxy.listen)?;
-    let admin_listener = bind("admin.listen", config.admin.listen)?;
+    start_on(config, source, Sockets::default()).await
+}
+
+/// Starts everything. Runs on the control runtime; the data plane has threads of its own.
+///
+/// With a data port that was handed down and a store that another process holds, it proxies at once, with
+/// the stored weights, and decides nothing until that process has ended.
+///
+/// # Errors
+/// If a port, the store or a rollout's state cannot be had; nothing keeps running then.
+pub async fn start_on(config: Config, source: Source, given: Sockets) -> Result<App, StartError> {
+    let (is_given, admin_is_given) = (given.proxy.is_some(), given.admin.is_some());
+    let proxy_listener = listen("proxy.listen", config.proxy.listen, given.proxy)?;
+    let admin_listener = listen("admin.listen", config.admin.listen, given.admin)?;
     let admin_addr = admin_listener.local_addr().map_err(other)?;
+    let tried = Lock::try_take(&config.store.path);
+    if let (Tried::Held(holder), false) = (&tried, is_given) {
+        return Err(StartError::StoreInUse {
+            path: config.store.path,
+            holder: *holder,
+        });
+    }
     let (alerts, alerts_task) = alert::start(&config.alerts);
-    let store = open_store(&config, &alerts).await?;
     let (recorder, samples) = recorder::channel();
-    let (requests, driver_requests) = mpsc::channel(DRIVER_QUEUE);
     let (reloads, reloaded) = mpsc::channel(RELOAD_QUEUE);
-    let config_path = match &source {
-        Source::File { path, .. } => Some(path.clone()),
-        Source::BuiltIn => None,
-    };
-    let inputs = Inputs {
+    let parts = Parts {
+        config_path: match &source {
+            Source::File { path, .. } => Some(path.clone()),
+            Source::BuiltIn => None,
+        },
+        store: config.store.clone(),
         samples,
-        requests: driver_requests,
         reloads: reloaded,
+        alerts,
     };
-    let driver = Driver::restore(config, config_path, store.clone(), inputs, alerts)
-        .await
-        .map_err(other)?;
-    let planes = driver.planes();
+    let drain = config.proxy.drain;
+    let mut stand_by = StandBy::begin(config).map_err(other)?;
+    let (begun, planes) = match tried {
+        Tried::Taken(lock) => {
+            let store = open_store(&parts.store, &parts.alerts).await?;
+            let begun = begin(stand_by, parts, store).await.map_err(other)?;
+            let planes = begun.0.planes();
+            (Ok((begun, lock)), planes)
+        }
+        Tried::Held(_) => {
+            let is_restored = stand_by::restore(&mut stand_by, &parts.store.path).await;
+            let planes = stand_by.planes();
+            (Err((stand_by, parts, is_restored)), planes)
+        }
+    };
     let (drain_by, drain_receiver) = watch::channel(None);
     let (spans, span_queue) = export::channel();
     let fates = spans.fates();
@@ -134,20 +230,27 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
         .map_err(other)?;
     // From here on only the workers hold sinks: driver and exporter end when the last of them is gone.
     drop((recorder, spans));
-    let (ready, is_ready) = watch::channel(true);
-    let admin = Admin {
-        driver: requests.clone(),
-        store: store.clone(),
+    let (ready, is_ready) = watch::channel(!matches!(begun, Err((_, _, false))));
+    let shown = Shown {
+        listener: TcpListener::from_std(admin_listener).map_err(other)?,
         planes: planes.clone(),
         ready: is_ready,
         gauges: data_plane.gauges.clone(),
         spans: fates,
     };
-    let admin_listener = TcpListener::from_std(admin_listener).map_err(other)?;
-    let side_tasks = vec![
-        tokio::spawn(admin::serve(admin_listener, admin)),
-        tokio::spawn(watch_config(source, reloads)),
-    ];
+    let control = match begun {
+        Ok((begun, lock)) => Control::Running(run(begun, lock, shown)),
+        Err((stand_by, parts, _)) => {
+            let waiting = Waiting::new(stand_by, parts, ready.clone(), drain_receiver);
+            // While the other process answers, a port of both is its own; one that takes longer is stuck.
+            let admin_after = if admin_is_given {
+                drain + STUCK_AFTER
+            } else {
+                Duration::ZERO
+            };
+            Control::StandingBy(tokio::spawn(waiting.take_over(shown, admin_after)))
+        }
+    };
     Ok(App {
         proxy_addr: data_plane.addr,
         admin_addr,
@@ -156,37 +259,96 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
         exporter: tokio::spawn(export::run(span_queue, planes.clone())),
         planes,
         data_plane,
-        driver: tokio::spawn(driver.run()),
+        control,
         alerts: tokio::spawn(alerts_task),
-        side_tasks,
-        requests,
-        store,
+        watching: tokio::spawn(watch_config(source, reloads)),
     })
 }
 
+/// A driver with the way to it and its store.
+type Begun = (Driver, mpsc::Sender<Request>, Store);
+
+async fn begin(stand_by: StandBy, parts: Parts, store: Store) -> Result<Begun, String> {
+    let (requests, driver_requests) = mpsc::channel(DRIVER_QUEUE);
+    let inputs = Inputs {
+        samples: parts.samples,
+        requests: driver_requests,
+        reloads: parts.reloads,
+    };
+    let (path, alerts) = (parts.config_path, parts.alerts);
+    let driver = Driver::take_over(stand_by, path, store.clone(), inputs, alerts).await?;
+    Ok((driver, requests, store))
+}
+
+fn run((driver, requests, store): Begun, lock: Lock, shown: Shown) -> Running {
+    let admin = Admin {
+        driver: requests.clone(),
+        store: store.clone(),
+        planes: shown.planes,
+        ready: shown.ready,
+        gauges: shown.gauges,
+        spans: shown.spans,
+    };
+    Running {
+        driver: tokio::spawn(driver.run()),
+        admin: tokio::spawn(admin::serve(shown.listener, admin)),
+        requests,
+        store,
+        lock,
+    }
+}
+
 impl App {
-    /// The live status, as the admin API gives it; `None` once the driver has ended.
+    /// The live status, as the admin API gives it; `None` while another process decides, and once the
+    /// driver has ended.
     pub async fn status(&self) -> Option<Status> {
+        let Control::Running(running) = &self.control else {
+            return None;
+        };
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Status(reply)).await.ok()?;
+        running.requests.send(Request::Status(reply)).await.ok()?;
         answer.await.ok()
     }
 
-    /// The store, for reading.
+    /// The store, for reading; `None` if another process held it at the start.
     #[must_use]
-    pub const fn store(&self) -> &Store {
-        &self.store
+    pub const fn store(&self) -> Option<&Store> {
+        match &self.control {
+            Control::Running(running) => Some(&running.store),
+            Control::StandingBy(_) => None,
+        }
+    }
+
+    /// True while requests may be sent: state is restored, and the end has not begun.
+    #[must_use]
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// True if another process decides, or did so at the start.
+    #[must_use]
+    pub const fn stood_by(&self) -> bool {
+        matches!(self.control, Control::StandingBy(_))
     }
 
     /// Drains and ends: no new connections, at most the drain time for what is in flight, all records
     /// written. Dropping the future ends without waiting.
     pub async fn shut_down(self) {
-        self.ready.send_replace(false);
         let drain = self.planes.borrow().config.proxy.drain;
         self.drain_by.send_replace(Some(Instant::now() + drain));
+        self.ready.send_replace(false);
         self.data_plane.finished().await;
+        let running = match self.control {
+            Control::Running(running) => Some(running),
+            // The other process may be about to end: what was measured here is counted then.
+            Control::StandingBy(task) => task.await.ok().flatten(),
+        };
+        self.watching.abort();
+        let Some(running) = running else {
+            return;
+        };
         // All sinks are gone: the driver takes what is queued, saves its state and ends.
-        if let Err(error) = self.driver.await {
+        if let Err(error) = running.driver.await {
             tracing::error!(%error, "the driver did not end well");
         }
         // The last spans are on their way; a collector that hangs holds nobody up.
@@ -194,22 +356,21 @@ impl App {
         if exported.is_err() {
             tracing::warn!("the last spans did not reach their collector before the end");
         }
-        for task in self.side_tasks {
-            task.abort();
-        }
+        running.admin.abort();
         // The driver's end is gone: the last alerts get two seconds, while the store is closed.
-        let (closed, told) = tokio::join!(self.store.close(), self.alerts);
+        let (closed, told) = tokio::join!(running.store.close(), self.alerts);
         if let Err(error) = closed {
             tracing::error!(%error, "the store was not closed well");
         }
         if let Err(error) = told {
             tracing::error!(%error, "the alerts did not end well");
         }
+        drop(running.lock);
     }
 }
 
-async fn open_store(config: &Config, alerts: &Alerts) -> Result<Store, StartError> {
-    let opened = Store::open(&config.store, UnixMillis::now())
+async fn open_store(config: &StoreConfig, alerts: &Alerts) -> Result<Store, StartError> {
+    let opened = Store::open(config, UnixMillis::now())
         .await
         .map_err(other)?;
     if let Some(aside) = &opened.set_aside {
@@ -231,20 +392,6 @@ async fn watch_config(source: Source, reloads: mpsc::Sender<Reloaded>) {
         // The sender stays alive, so that the driver never sees a closed channel.
         Source::BuiltIn => reloads.closed().await,
     }
-}
-
-fn bind(key: &'static str, addr: SocketAddr) -> Result<StdListener, StartError> {
-    let bind = || {
-        let domain = socket2::Domain::for_address(addr);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-        // A restart must not wait for connections of the process before it.
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(4_096)?;
-        Ok(StdListener::from(socket))
-    };
-    bind().map_err(|error| StartError::Listen { key, addr, error })
 }
 
 fn other(error: impl fmt::Display) -> StartError {

@@ -193,8 +193,10 @@ impl Stage {
 /// Waits a moment, shows the decisions that were taken meanwhile, and gives the status.
 async fn look_at(app: &App, screen: &mut Screen) -> Result<Status, String> {
     tokio::time::sleep(LOOK_EVERY).await;
-    let decisions = app.store().decisions(None, 50, None).await;
-    screen.decisions(decisions.unwrap_or_default());
+    if let Some(store) = app.store() {
+        let decisions = store.decisions(None, 50, None).await;
+        screen.decisions(decisions.unwrap_or_default());
+    }
     let status = app.status().await;
     status.ok_or_else(|| "the daemon does not answer".to_owned())
 }

@@ -27,6 +27,7 @@ use crate::sample::Sample;
 use crate::store::{AttemptRow, Health, RolloutKey, Store};
 use crate::upstream::target::Target;
 
+mod begin;
 mod commit;
 mod demand;
 mod incident;
@@ -39,11 +40,13 @@ mod reload;
 mod restore;
 mod rollout;
 mod shared;
+mod stand_by;
 pub mod status;
 mod tell;
 mod traffic;
 
 pub use operate::{Operated, Refusal, Request};
+pub use stand_by::StandBy;
 
 use commit::Done;
 use metrics::Metrics;

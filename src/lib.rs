@@ -7,7 +7,7 @@
 //! [`upstream`], [`llm`], [`meter`], [`learned`], [`recorder`].
 //! **Control plane** (one driver, pure decisions): [`controller`], [`driver`], [`weights`], [`store`].
 //! **Side doors:** [`admin`], [`alert`], [`backtest`], [`chart`], [`cli`], [`demo`], [`report`], [`simulate`],
-//! [`telemetry`]. [`app`] wires all of it.
+//! [`telemetry`], [`service`]. [`app`] wires all of it.
 
 pub mod arm;
 pub mod clock;
@@ -37,6 +37,7 @@ pub mod chart;
 pub mod cli;
 pub mod demo;
 pub mod report;
+pub mod service;
 pub mod simulate;
 mod stdout;
 pub mod telemetry;

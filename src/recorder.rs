@@ -8,6 +8,7 @@
 //! samples when they end. Its count reaches the driver before its sample, or with it.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,6 +30,9 @@ const QUEUE: usize = 1_024;
 const ROUTINGS: usize = 64;
 /// A request is looked for among this many of the latest ways; if it is not there, it is one more.
 const ROUTINGS_SEEN: usize = 8;
+
+/// Samples (and counts of routing) that are kept for a driver that has not begun, at most.
+const HELD: usize = 65_536;
 
 /// What a worker hands over at once.
 #[derive(Debug, Default)]
@@ -62,6 +66,15 @@ pub struct Recorder {
 pub struct Samples {
     queue: mpsc::Receiver<Batch>,
     dropped: Arc<AtomicU64>,
+    held: Held,
+}
+
+/// What came before anybody could count it.
+#[derive(Debug, Default)]
+struct Held {
+    batches: VecDeque<Batch>,
+    /// What all of them hold.
+    room: usize,
 }
 
 /// A recorder and the end that receives from it.
@@ -77,6 +90,7 @@ pub fn channel() -> (Recorder, Samples) {
         Samples {
             queue: receiver,
             dropped,
+            held: Held::default(),
         },
     )
 }
@@ -190,10 +204,50 @@ impl SampleSink {
     }
 }
 
+impl Held {
+    /// Quiet times make small batches: they are joined, so that each does not keep room for a big one.
+    fn push(&mut self, batch: Batch) {
+        match self.batches.back_mut() {
+            Some(last) if last.samples.len() + batch.samples.len() <= BATCH => {
+                last.samples.extend(batch.samples);
+                last.routed.extend(batch.routed);
+                last.learned.extend(batch.learned);
+            }
+            _ => self.batches.push_back(batch),
+        }
+    }
+}
+
 impl Samples {
     /// The next batch; `None` once every sink and the recorder are gone.
     pub async fn next(&mut self) -> Option<Batch> {
+        if let Some(batch) = self.held.batches.pop_front() {
+            return Some(batch);
+        }
         self.queue.recv().await
+    }
+
+    /// Keeps what comes for [`Samples::next`] until it is dropped, while nobody can count it. What
+    /// is over [`HELD`] samples is dropped and counted.
+    pub async fn hold(&mut self) {
+        while let Some(batch) = self.queue.recv().await {
+            let count = batch.samples.len() + batch.learned.len();
+            // Counts of routing are few, but they take room as well.
+            let room = count + batch.routed.len();
+            if self.held.room + room > HELD {
+                self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+            } else {
+                self.held.room += room;
+                self.held.push(batch);
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// How much is kept.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.held.room
     }
 
     /// Batches that wait now, and how many may.

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::paint::{Paint, Tone};
 use super::{ConfigArg, DemoArgs, Failure, RunArgs, harmless};
-use crate::app::{self, Source};
+use crate::app::{self, App, Source};
 use crate::config::parse::{self, LoadError};
 use crate::demo;
+use crate::service::{self, Sockets};
 use crate::stdout;
 use crate::telemetry;
 
 /// `cutover run`
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     telemetry::start(args.log_format, &args.log_level);
+    let given = Sockets::from_environment().map_err(|error| Failure::Failed(error.to_string()))?;
     let path = &args.config.config;
     let parsed = parse::load(path).map_err(|error| load_failure(&error))?;
     for warning in &parsed.warnings {
@@ -28,24 +31,38 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     };
     let runtime = control_runtime()?;
     runtime.block_on(async {
-        let app = app::start(parsed.config, source)
+        let app = app::start_on(parsed.config, source, given)
             .await
             .map_err(|error| Failure::Failed(error.to_string()))?;
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            proxy = %app.proxy_addr,
-            admin = %app.admin_addr,
-            "ready"
-        );
         let mut signals = Signals::new()?;
-        let name = signals.next().await;
+        let mut ready = app.ready();
+        let name = tokio::select! {
+            name = signals.next() => name,
+            () = tell_ready(&app, &mut ready) => signals.next().await,
+        };
         tracing::info!(signal = name, "shutting down; a second signal ends at once");
+        service::tell("STOPPING=1");
         tokio::select! {
             () = app.shut_down() => tracing::info!("ended"),
             _ = signals.next() => tracing::warn!("ended at once"),
         }
         Ok(())
     })
+}
+
+async fn tell_ready(app: &App, ready: &mut watch::Receiver<bool>) {
+    // The sender is the app's own: it cannot be gone.
+    drop(ready.wait_for(|is_ready| *is_ready).await);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        proxy = %app.proxy_addr,
+        admin = %app.admin_addr,
+        "ready"
+    );
+    service::tell("READY=1");
+    if !app.stood_by() {
+        service::tell("STATUS=serving");
+    }
 }
 
 /// `cutover check`

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -50,6 +51,9 @@ const WINDOWS_BYTES: (u32, u32) = (256 * 1024, 32 * 1024 * 1024);
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// An HTTP/2 client is asked whether it lives after such a silence, and has so long to answer.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// How long a quiet HTTP/1.1 connection is kept when the worker drains, at most: its client may be sending a
+/// request just then, which closing would lose. Half of the drain time, if that is less.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long a client that was told goodbye may take to hang up.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -201,8 +205,17 @@ async fn shake_hands(tls: Arc<ServerConfig>, tcp: TcpStream) -> Option<Socket> {
 
 async fn serve_http1(serving: &Rc<Serving>, socket: Socket) -> hyper::Result<()> {
     let broken = Rc::new(Cell::new(false));
-    let service =
-        service_fn(|request| handle(Rc::clone(&serving.worker), request, Rc::clone(&broken)));
+    let service = service_fn(|request| {
+        let answering = handle(Rc::clone(&serving.worker), request, Rc::clone(&broken));
+        async move {
+            let mut answer = answering.await?;
+            if serving.worker.draining.get() {
+                let headers = answer.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
     let io = TokioIo::new(ClientIo::new(socket, Rc::clone(&broken)));
     let mut connection = std::pin::pin!(serving.http1.serve_connection(io, service));
     tokio::select! {
@@ -210,6 +223,10 @@ async fn serve_http1(serving: &Rc<Serving>, socket: Socket) -> hyper::Result<()>
         biased;
         ended = connection.as_mut() => ended,
         () = told_to_drain(serving) => {
+            let linger = LINGER.min(serving.worker.plane().config.proxy.drain / 2);
+            if let Ok(ended) = tokio::time::timeout(linger, connection.as_mut()).await {
+                return ended;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -136,3 +136,47 @@ async fn learned_ids_travel_with_the_samples_and_are_counted_when_they_are_lost(
     sink.flush();
     assert_eq!(samples.dropped.load(Ordering::Relaxed), 1);
 }
+
+/// Lets the receiver keep all that is queued.
+async fn keep(samples: &mut Samples) {
+    tokio::select! {
+        biased;
+        () = samples.hold() => unreachable!("it ends only when it is dropped"),
+        () = std::future::ready(()) => {}
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_comes_first_and_in_order_and_small_batches_are_joined() {
+    let (recorder, mut samples) = channel();
+    let sink = recorder.sink();
+    for second in 0..100 {
+        sink.routed(routing(second, 500));
+        sink.record(sample());
+        sink.flush();
+        keep(&mut samples).await;
+    }
+    assert_eq!((samples.held(), samples.held.batches.len()), (200, 1));
+    sink.routed(routing(100, 500));
+    drop((sink, recorder));
+    let mut seconds = Vec::new();
+    while let Some(batch) = samples.next().await {
+        seconds.extend(batch.routed.iter().map(|(routing, _)| routing.second));
+    }
+    assert_eq!(seconds, (0..=100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_is_held_is_bounded_and_the_rest_is_counted_as_dropped() {
+    let (recorder, mut samples) = channel();
+    let sink = recorder.sink();
+    let over = 5;
+    for _ in 0..HELD / BATCH + over {
+        for _ in 0..BATCH {
+            sink.record(sample());
+        }
+        keep(&mut samples).await;
+    }
+    assert_eq!(samples.held(), HELD);
+    assert_eq!(samples.dropped(), (over * BATCH) as u64);
+}

@@ -41,7 +41,7 @@ impl Store {
 }
 
 /// Reads page by page: a row weighs many times what is kept of it.
-async fn ids(
+pub(super) async fn ids(
     pool: &SqlitePool,
     canary: i64,
     now: UnixMillis,

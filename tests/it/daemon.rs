@@ -9,6 +9,7 @@ mod backtest;
 mod complete;
 mod decision_log;
 mod events;
+mod handover;
 mod history;
 mod keys;
 mod load;

@@ -9,6 +9,8 @@ mod compressed;
 #[cfg(test)]
 mod daemon;
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod failover;

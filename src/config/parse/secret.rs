@@ -39,7 +39,7 @@ pub(super) fn look_up(reader: &mut Reader<'_>, field: &Field<'_>) -> Result<Opti
         (from_env(reader, name), format!("set {name} and try again"))
     } else if let Some(path) = text.strip_prefix("file:") {
         let remedy = format!("write the secret into {path}, readable for cutover");
-        (from_file(path), remedy)
+        (from_file(reader, path), remedy)
     } else {
         return Ok(None);
     };
@@ -69,7 +69,17 @@ fn from_env(reader: &Reader<'_>, name: &str) -> Result<String, String> {
     (reader.env)(name).ok_or_else(|| format!("the environment variable {name} is not set"))
 }
 
-fn from_file(path: &str) -> Result<String, String> {
+/// A path may begin with the folder in which a service manager shows credentials, which has another name for
+/// each unit.
+fn from_file(reader: &Reader<'_>, path: &str) -> Result<String, String> {
+    let credential = match path.strip_prefix("$CREDENTIALS_DIRECTORY/") {
+        Some(name) => {
+            let folder = from_env(reader, "CREDENTIALS_DIRECTORY")?;
+            Some(format!("{folder}/{name}"))
+        }
+        None => None,
+    };
+    let path = credential.as_deref().unwrap_or(path);
     let size = fs::metadata(path).map_err(|error| format!("cannot read {path}: {error}"))?;
     // Pipes and devices could keep us waiting for ever.
     if !size.is_file() || size.len() > LARGEST_FILE {

@@ -376,6 +376,25 @@ fn a_secret_in_a_file_is_read_without_its_line_feed_and_changes_the_fingerprint(
 }
 
 #[test]
+fn a_path_may_begin_with_the_folder_of_credentials() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("keys_relay"), "sk-shown\n").unwrap();
+    let text = MINIMAL.replace(
+        "env:RELAY_API_KEY",
+        "file:$CREDENTIALS_DIRECTORY/keys_relay",
+    );
+    let shown = folder.path().display().to_string();
+    let parsed = parse(&text, &|name| {
+        (name == "CREDENTIALS_DIRECTORY").then(|| shown.clone())
+    });
+    let expected = Credential::Key(crate::config::values::Secret::new("sk-shown"));
+    assert_eq!(parsed.unwrap().config.arms.canary.credential, expected);
+    let faults = parse(&text, &env).unwrap_err();
+    let said = faults[0].render("cutover.toml");
+    assert!(said.contains("CREDENTIALS_DIRECTORY is not set"), "{said}");
+}
+
+#[test]
 fn a_certificate_is_checked_with_its_key_and_its_renewal_is_a_new_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = own_certificate(folder.path());

@@ -1,6 +1,8 @@
 //! One process of the binary: started, watched, asked, signalled, and killed at the end.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -54,13 +56,63 @@ impl Daemon {
 
     /// The same with these variables in its environment.
     pub(super) async fn start_in(config: &Path, log_format: &str, env: &[(&str, &str)]) -> Self {
-        let mut child = cutover()
-            .envs(env.iter().copied())
+        let mut command = cutover();
+        command.envs(env.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let daemon = Self::run(command, config, log_format).await;
+        assert_eq!(daemon.get("/readyz").await.unwrap().head.status, 200);
+        daemon
+    }
+
+    /// Starts it on sockets that stay open after it, as a service manager does, and waits until it says
+    /// that it is ready. With no admin socket it has a port of its own.
+    pub(super) async fn start_on(
+        config: &Path,
+        proxy: &TcpListener,
+        admin: Option<&TcpListener>,
+    ) -> Self {
+        let daemon = Self::begin_on(config, proxy, admin);
+        daemon.until_ready().await
+    }
+
+    /// The same without waiting: its ports are not known yet.
+    pub(super) fn begin_on(
+        config: &Path,
+        proxy: &TcpListener,
+        admin: Option<&TcpListener>,
+    ) -> Self {
+        let given =
+            |listener: &TcpListener| Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
+        // The shell moves them to where the protocol wants them, and knows the process's number.
+        let script =
+            "exec 3<&0 4<&1 </dev/null >/dev/null; export LISTEN_PID=$$; exec \"$0\" \"$@\"";
+        let plain = cutover();
+        let mut command = Command::new("sh");
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+            .args(["-c", script])
+            .arg(plain.get_program())
+            .env("LISTEN_FDS", if admin.is_some() { "2" } else { "1" })
+            .env("LISTEN_FDNAMES", "proxy:admin")
+            .stdin(given(proxy))
+            .stdout(admin.map_or_else(Stdio::null, given));
+        Self::begin(command, config, "json")
+    }
+
+    async fn run(command: Command, config: &Path, log_format: &str) -> Self {
+        Self::begin(command, config, log_format).until_ready().await
+    }
+
+    fn begin(mut command: Command, config: &Path, log_format: &str) -> Self {
+        let mut child = command
             .args(["run", "--log-format", log_format, "--config"])
             .arg(config)
             .current_dir(config.parent().unwrap())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -72,17 +124,20 @@ impl Daemon {
                 kept.lock().unwrap().push(line);
             }
         });
-        let mut daemon = Self {
+        Self {
             child,
             lines,
             proxy: 0,
             admin: 0,
-        };
-        let ready = daemon.line("is ready", |line| line.contains("ready")).await;
-        daemon.proxy = port_after(&ready, "proxy");
-        daemon.admin = port_after(&ready, "admin");
-        assert_eq!(daemon.get("/readyz").await.unwrap().head.status, 200);
-        daemon
+        }
+    }
+
+    /// Waits for the line that names its ports.
+    pub(super) async fn until_ready(mut self) -> Self {
+        let ready = self.line("is ready", |line| line.contains("ready")).await;
+        self.proxy = port_after(&ready, "proxy");
+        self.admin = port_after(&ready, "admin");
+        self
     }
 
     /// What it has logged so far.
