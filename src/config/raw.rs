@@ -15,7 +15,8 @@ use super::parse::fault::{Fault, position, shown};
 
 pub(super) mod keys;
 
-/// Keys whose values are secrets, wherever they appear; so is all of `alerts` and `traces`.
+/// Keys whose values are secrets, wherever they appear; so is all of `alerts`, `traces` and `proxy.clients`, where
+/// a key may stand by mistake.
 const SECRET_KEYS: [&str; 2] = ["api-key", "token"];
 
 /// A place in the document.
@@ -108,7 +109,8 @@ impl<'t> Reader<'t> {
         let secret = secret
             || SECRET_KEYS.contains(&last)
             || place.path.starts_with("alerts")
-            || place.path.starts_with("traces");
+            || place.path.starts_with("traces")
+            || place.path.starts_with("proxy.clients");
         let source = self.text.lines().nth(line - 1).unwrap_or_default();
         Fault {
             line,

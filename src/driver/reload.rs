@@ -57,6 +57,7 @@ impl Driver {
             headroom: PerArm::default(),
             rollouts: Vec::new(),
             learned: Arc::clone(&shared.learned),
+            clients: Arc::default(),
         };
         let mut driver = Self {
             config: Arc::clone(&config),

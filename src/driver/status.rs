@@ -16,6 +16,7 @@ use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::controller::verdict::GuardView;
 use crate::learned::LearnedIds;
+use crate::proxy::clients::Clients;
 use crate::store::Health;
 use crate::upstream::headroom::{Room, Rooms};
 
@@ -42,6 +43,30 @@ pub struct Status {
     pub alerts: Vec<WebhookStatus>,
     /// Alerts since the start that came too fast and reached no receiver at all.
     pub alerts_overflowed: u64,
+    /// Who may use the proxy.
+    pub clients: ClientsStatus,
+}
+
+/// The clients that the configuration names, and those who were none of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClientsStatus {
+    /// Requests since start that were answered with 401, because they had no client's key.
+    pub unauthorized: u64,
+    /// Each client, in the order of the file; empty: nobody is asked for a key.
+    pub known: Vec<ClientStatus>,
+}
+
+/// One client, since start or since it was added.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClientStatus {
+    /// Its name.
+    pub name: String,
+    /// How much it may ask, like `100/s`; `null`: any amount.
+    pub rate: Option<String>,
+    /// Requests that were let in.
+    pub requests: u64,
+    /// Requests over its rate, answered with 429.
+    pub limited: u64,
 }
 
 /// The store's health.
@@ -236,6 +261,7 @@ pub(super) struct Parts<'a> {
     pub(super) config_loaded_at: UnixMillis,
     pub(super) config_error: Option<&'a str>,
     pub(super) learned: &'a LearnedIds,
+    pub(super) clients: &'a Clients,
     pub(super) budgets: Vec<BudgetStatus>,
     pub(super) alerts: Vec<WebhookStatus>,
     pub(super) alerts_overflowed: u64,
@@ -270,6 +296,20 @@ pub(super) fn of(parts: Parts<'_>) -> Status {
         budgets: parts.budgets,
         alerts: parts.alerts,
         alerts_overflowed: parts.alerts_overflowed,
+        clients: clients_of(parts.clients),
+    }
+}
+
+fn clients_of(clients: &Clients) -> ClientsStatus {
+    let known = clients.counts().map(|(client, counts)| ClientStatus {
+        name: client.name.clone(),
+        rate: client.rate.map(|rate| rate.to_string()),
+        requests: counts.requests,
+        limited: counts.limited,
+    });
+    ClientsStatus {
+        unauthorized: clients.unauthorized(),
+        known: known.collect(),
     }
 }
 
