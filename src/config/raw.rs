@@ -15,9 +15,9 @@ use super::parse::fault::{Fault, position, shown};
 
 pub(super) mod keys;
 
-/// Keys whose values are secrets, wherever they appear; so is all of `alerts`, `traces` and `proxy.clients`, where
-/// a key may stand by mistake.
-const SECRET_KEYS: [&str; 2] = ["api-key", "token"];
+/// Keys whose values are secrets, wherever they appear; so is all of `alerts` and `traces`. Where a hash belongs, a
+/// key may stand by mistake.
+const SECRET_KEYS: [&str; 3] = ["api-key", "token", "key-hash"];
 
 /// A place in the document.
 #[derive(Debug, Clone)]
@@ -109,8 +109,7 @@ impl<'t> Reader<'t> {
         let secret = secret
             || SECRET_KEYS.contains(&last)
             || place.path.starts_with("alerts")
-            || place.path.starts_with("traces")
-            || place.path.starts_with("proxy.clients");
+            || place.path.starts_with("traces");
         let source = self.text.lines().nth(line - 1).unwrap_or_default();
         Fault {
             line,

@@ -41,7 +41,8 @@ impl Bucket {
     /// With the nanoseconds until the next one may come, if this is one too many. It costs nothing then.
     pub fn admit(&self, now_ns: u64) -> Result<(), u64> {
         let interval_ns = self.rate.interval_ns();
-        let ahead_max_ns = interval_ns.max(BURST_NS) - interval_ns;
+        let at_once = (BURST_NS / interval_ns).max(1);
+        let ahead_max_ns = (at_once - 1) * interval_ns;
         let mut wait_ns = 0;
         let admitted =
             self.paid_until_ns

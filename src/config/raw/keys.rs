@@ -117,6 +117,10 @@ pub(super) fn unknown_key_remedy(name: &str, nearest: Option<&str>, known: &[&st
     if let Some(nearest) = nearest {
         return format!("did you mean \"{nearest}\"?");
     }
+    if name == "key" && known.contains(&"key-hash") {
+        return "keys do not stand in the file: write key-hash, which `cutover client hash` makes"
+            .to_owned();
+    }
     let elsewhere = TABLES.iter().find(|(_, keys)| keys.contains(&name));
     match elsewhere {
         Some(("", _)) => format!("[{name}] is a table of its own, at the top level"),
