@@ -20,6 +20,10 @@ use crate::proxy::clients::Clients;
 use crate::store::Health;
 use crate::upstream::headroom::{Room, Rooms};
 
+mod clients;
+
+pub use clients::ClientsStatus;
+
 /// The whole answer.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
@@ -45,28 +49,6 @@ pub struct Status {
     pub alerts_overflowed: u64,
     /// Who may use the proxy.
     pub clients: ClientsStatus,
-}
-
-/// The clients that the configuration names, and those who were none of them.
-#[derive(Debug, Clone, Serialize)]
-pub struct ClientsStatus {
-    /// Requests since start that were answered with 401, because they had no client's key.
-    pub unauthorized: u64,
-    /// Each client, in the order of the file; empty: nobody is asked for a key.
-    pub known: Vec<ClientStatus>,
-}
-
-/// One client, since start or since it was added.
-#[derive(Debug, Clone, Serialize)]
-pub struct ClientStatus {
-    /// Its name.
-    pub name: String,
-    /// How much it may ask, like `100/s`; `null`: any amount.
-    pub rate: Option<String>,
-    /// Requests that were let in.
-    pub requests: u64,
-    /// Requests over its rate, answered with 429.
-    pub limited: u64,
 }
 
 /// The store's health.
@@ -296,20 +278,7 @@ pub(super) fn of(parts: Parts<'_>) -> Status {
         budgets: parts.budgets,
         alerts: parts.alerts,
         alerts_overflowed: parts.alerts_overflowed,
-        clients: clients_of(parts.clients),
-    }
-}
-
-fn clients_of(clients: &Clients) -> ClientsStatus {
-    let known = clients.counts().map(|(client, counts)| ClientStatus {
-        name: client.name.clone(),
-        rate: client.rate.map(|rate| rate.to_string()),
-        requests: counts.requests,
-        limited: counts.limited,
-    });
-    ClientsStatus {
-        unauthorized: clients.unauthorized(),
-        known: known.collect(),
+        clients: ClientsStatus::of(parts.clients),
     }
 }
 
