@@ -4,7 +4,7 @@ VENV := .venv
 TOOLS := .tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix mixed-load fuzz demo bench bench-history deb check-package lint packages sdk-venv sdk-node page-node prometheus clean
+.PHONY: test test-long fault-matrix mixed-load fuzz demo bench bench-history deb check-package lint packages sdk-venv sdk-node page-node prometheus audit clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv sdk-node page-node prometheus lint
@@ -37,6 +37,15 @@ fuzz:
 	  cargo +nightly fuzz run --sanitizer none $$target corpus/$$target seeds/$$target -- \
 	    -max_total_time=$(FUZZ_S) -dict=words.dict -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
+
+## make audit: licences, bans and sources of all dependencies (deny.toml); needs cargo-deny. Known holes are looked
+## up as well where the database of advisories can be fetched
+audit:
+	@cargo deny --version >/dev/null 2>&1 || { \
+	  echo "make audit needs: cargo install cargo-deny --locked" >&2; exit 2; }
+	cargo deny --log-level error check licenses bans sources
+	@if cargo deny --log-level off fetch db >/dev/null 2>&1; then cargo deny --log-level error check advisories; \
+	else echo "advisories: NOT CHECKED, their database cannot be fetched from here" >&2; fi
 
 lint:
 	cargo fmt --check

@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
@@ -26,6 +27,7 @@ use crate::proxy::gauges::Gauges;
 use crate::proxy::plane::Plane;
 use crate::store::Store;
 use crate::trace::export::Fates;
+use crate::upstream::socket::tune;
 use events::Feed;
 
 mod api;
@@ -41,6 +43,12 @@ pub(crate) mod stand_by;
 /// Connections at most; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 128;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// From a mutation's head to the end of its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a reader may take nothing of what waits for it.
+const READER_TIMEOUT: Duration = Duration::from_secs(30);
+/// For answers that are no page: nothing in them may run, and nobody may frame them.
+const NO_PAGE: &str = "default-src 'none'; frame-ancestors 'none'";
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// What the admin port works with.
@@ -82,6 +90,9 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
                 continue;
             }
         };
+        // Those who vanish or stop reading must not keep the places of others.
+        tune(&tcp);
+        drop(SockRef::from(&tcp).set_tcp_user_timeout(Some(READER_TIMEOUT)));
         let (admin, feed) = (admin.clone(), Arc::clone(&feed));
         tokio::spawn(async move {
             let hang_up = Arc::new(Notify::new());
@@ -158,14 +169,16 @@ async fn mutate(admin: &Admin, request: Request<Incoming>, path: &str) -> Answer
         action.to_owned(),
         request.method().clone(),
     );
-    let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES)
-        .collect()
-        .await
-    else {
-        return error(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is too large or broke off",
-        );
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            return error(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is too large or broke off",
+            );
+        }
+        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body stopped arriving"),
     };
     api::operate(admin, &method, rollout, &action, &body.to_bytes()).await
 }
@@ -212,6 +225,10 @@ pub(crate) fn with_type(status: StatusCode, content_type: &'static str, body: Co
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(NO_PAGE),
     );
     answer
 }

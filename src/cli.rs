@@ -15,6 +15,7 @@ use crate::telemetry::LogFormat;
 mod alert_command;
 mod backtest_command;
 mod client;
+mod client_command;
 mod config_commands;
 mod fields;
 mod follow;
@@ -120,6 +121,9 @@ enum Command {
     /// Send a test alert to each configured receiver
     #[command(after_help = alert_command::EXAMPLES)]
     AlertTest(AlertTestArgs),
+    /// Give clients keys of their own, so that only they may use the proxy
+    #[command(subcommand, after_help = client_command::EXAMPLES)]
+    Client(client_command::ClientCommand),
     #[command(flatten)]
     NotBuilt(NotBuilt),
 }
@@ -279,6 +283,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report_command::report(&args),
         Command::Backtest(args) => backtest_command::backtest(&args),
         Command::AlertTest(args) => alert_command::alert_test(&args),
+        Command::Client(command) => client_command::client(&command),
         Command::NotBuilt(command) => Err(not_built(&command)),
     };
     let Err(failure) = done else {

@@ -58,9 +58,16 @@ impl fmt::Display for UnixMillis {
 /// Milliseconds since some moment early in this process: never goes back, the same for all threads.
 #[must_use]
 pub fn monotonic_ms() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
+
+/// The same in nanoseconds.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A length of time for people: `31m`, `2h 5m`, `3d 4h`, `850ms`; two units at most.
 #[must_use]

@@ -1,7 +1,7 @@
 //! The configuration as the program uses it: typed, complete, nothing in it can be wrong.
 //!
 //! `raw` reads the file with its places, `parse` turns it into a [`Config`] or into *all* of its faults,
-//! `values` holds the leaf types, `change` compares two configurations, `reload` watches the file.
+//! `add_client` adds a client to the file, `values` holds the leaf types, `change` compares two configurations, `reload` watches the file.
 //! Nothing outside this folder reads TOML.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,9 @@ use crate::alert::kind::AlertKind;
 use crate::arm::{Arm, PerArm, Weight};
 use crate::controller::policy::Policy;
 
+pub mod add_client;
 pub mod change;
+pub mod clients;
 pub mod listener_tls;
 pub mod parse;
 mod raw;
@@ -23,6 +25,7 @@ pub mod scenario;
 mod timeouts;
 pub mod values;
 
+use clients::ClientConfig;
 use listener_tls::ListenerTls;
 pub use timeouts::{ModelTimeouts, Timeouts};
 
@@ -80,6 +83,8 @@ pub struct ProxyConfig {
     pub tag_header: Option<http::HeaderName>,
     /// How long the rest of an answer is read whose client went away, for its usage; zero: not at all.
     pub drain_after_disconnect: Duration,
+    /// Who may use the proxy, names and keys unique, at most 256; empty: everybody who can reach it.
+    pub clients: Vec<ClientConfig>,
 }
 
 /// The admin API's listener.

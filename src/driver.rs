@@ -339,6 +339,7 @@ impl Driver {
             config_loaded_at: self.config_loaded_at,
             config_error: self.config_error.as_deref(),
             learned: &self.shared.learned,
+            clients: &self.shared.clients,
             budgets: self.money.status(&self.config, around.now),
             alerts: self.alerts.status(),
             alerts_overflowed: self.alerts.overflowed(),
@@ -371,6 +372,7 @@ impl Driver {
             headroom: self.shared.headroom.clone(),
             rollouts: self.rollouts.iter().map(Rollout::plane).collect(),
             learned: Arc::clone(&self.shared.learned),
+            clients: Arc::clone(&self.shared.clients),
         }));
     }
 

@@ -11,7 +11,8 @@
 //! 6. `answer` passes the answer on, chunk by chunk, decoded by `inflate` if the arm compressed it, metered,
 //!    edited by `edit`, and timed by `limits`; exactly one sample leaves per attempt.
 //!
-//! `include_usage` asks a stream's arm for its token counts where the client did not.
+//! `clients` lets in only those who have a key, if the configuration names clients, and no more often than their
+//! `rate`. `include_usage` asks a stream's arm for its token counts where the client did not.
 //!
 //! Everything here runs on one thread per worker and shares nothing mutable with other threads. It must
 //! never wait for the store, the driver or an alert.
@@ -21,6 +22,7 @@ pub mod assign;
 pub mod attempt;
 pub mod budget;
 mod client_io;
+pub mod clients;
 pub mod edit;
 pub mod failover;
 pub mod gauges;
@@ -31,6 +33,7 @@ pub mod learner;
 pub mod limits;
 pub mod listener;
 pub mod plane;
+pub mod rate;
 mod read;
 mod receive;
 pub mod refuse;

@@ -67,6 +67,7 @@ pub(super) fn status(status: &Value, paint: Paint, now: UnixMillis) -> String {
         out.line("no rollout is configured: all traffic goes to legacy");
     }
     out.budgets(status);
+    out.clients(status);
     out.alerts(status);
     let learned = count(status, "/learned_ids/known");
     if learned > 0 {
@@ -233,6 +234,42 @@ impl Out {
             ]
         }));
         self.columns(&rows);
+        self.line("");
+    }
+
+    /// Who uses the proxy: those who ask most.
+    fn clients(&mut self, status: &Value) {
+        const SHOWN: usize = 10;
+        let mut clients: Vec<&Value> = array(status, "/clients/known").iter().collect();
+        if clients.is_empty() {
+            return;
+        }
+        clients.sort_by_key(|client| std::cmp::Reverse(count(client, "/requests")));
+        let mut rows = vec![Self::header([
+            "client",
+            "requests",
+            "over its rate",
+            "rate",
+        ])];
+        rows.extend(clients.iter().take(SHOWN).map(|client| {
+            let limited = count(client, "/limited");
+            let tone = if limited > 0 { Tone::Care } else { Tone::Plain };
+            [
+                word(client, "/name").to_owned().into(),
+                number(client, "/requests").into(),
+                Cell::new(tone, limited.to_string()),
+                text(client, "/rate").unwrap_or("-").to_owned().into(),
+            ]
+        }));
+        self.columns(&rows);
+        if let more @ 1.. = clients.len().saturating_sub(SHOWN) {
+            self.line(&format!("  and {more} more, all in --json"));
+        }
+        if let refused @ 1.. = count(status, "/clients/unauthorized") {
+            self.line(&format!(
+                "  {refused} requests without the key of a client were refused"
+            ));
+        }
         self.line("");
     }
 

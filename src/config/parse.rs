@@ -16,6 +16,7 @@ mod alerts;
 mod arms;
 mod budget;
 mod checks;
+mod clients;
 mod daemon;
 mod defaults;
 pub mod fault;
@@ -108,6 +109,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         traces: traces::traces(reader, &root),
     };
     checks::check(reader, &config, &checks::Places::of(&root, places));
+    clients::check(reader, &root, &config);
     budget::check(reader, &root, &config, &budget_places);
     Some(config)
 }

@@ -15,8 +15,9 @@ use super::parse::fault::{Fault, position, shown};
 
 pub(super) mod keys;
 
-/// Keys whose values are secrets, wherever they appear; so is all of `alerts` and `traces`.
-const SECRET_KEYS: [&str; 2] = ["api-key", "token"];
+/// Keys whose values are secrets, wherever they appear; so is all of `alerts` and `traces`. Where a hash belongs, a
+/// key may stand by mistake.
+const SECRET_KEYS: [&str; 3] = ["api-key", "token", "key-hash"];
 
 /// A place in the document.
 #[derive(Debug, Clone)]

@@ -1,5 +1,5 @@
 //! What all workers share of the arms, as the driver sees it: breakers, limits of concurrency, gauges of
-//! the providers' rate limits, and what was learned of an arm and of its ids.
+//! the providers' rate limits, and what was learned of an arm and of its ids; and who may use the proxy.
 //!
 //! It makes them, hands them to the data plane, and reads breakers and gauges. It must never open or close
 //! a breaker.
@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::config::values::BaseUrl;
 use crate::learned::{LearnedId, LearnedIds};
 use crate::llm;
+use crate::proxy::clients::Clients;
 use crate::proxy::plane::same_place;
 use crate::upstream::breaker::{Breaker, Phase};
 use crate::upstream::habits::Habits;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) habits: PerArm<Arc<Habits>>,
     pub(super) headroom: PerArm<Arc<Gauges>>,
     pub(super) learned: Arc<LearnedIds>,
+    pub(super) clients: Arc<Clients>,
     /// The same of the canary before: whoever moves it may move it back.
     learned_before: Option<Arc<LearnedIds>>,
     /// From which place on the store still has to be told of `learned`; `None`: it knows.
@@ -51,6 +53,7 @@ impl Shared {
             headroom: PerArm::default(),
             limits: limits_of(config, &PerArm::default()),
             learned: Arc::new(LearnedIds::new(hash_of(&config.arms.canary.base_url))),
+            clients: Arc::new(Clients::new(&config.proxy.clients, &Clients::default())),
             learned_before: None,
             untold_from: None,
             told: PerArm::default(),
@@ -155,6 +158,7 @@ impl Shared {
             }
         }
         self.limits = limits_of(next, &self.limits);
+        self.clients = Arc::new(Clients::new(&next.proxy.clients, &self.clients));
         let (old, next) = (&old.arms.canary.base_url, &next.arms.canary.base_url);
         if !old.leads_where(next) {
             self.turn_to(hash_of(next));

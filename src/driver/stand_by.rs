@@ -201,6 +201,7 @@ fn plane_of(
         headroom: shared.headroom.clone(),
         rollouts: rollouts.iter().map(rollout).collect(),
         learned: Arc::clone(&shared.learned),
+        clients: Arc::clone(&shared.clients),
     }
 }
 

@@ -16,8 +16,13 @@ use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
 use crate::controller::verdict::GuardView;
 use crate::learned::LearnedIds;
+use crate::proxy::clients::Clients;
 use crate::store::Health;
 use crate::upstream::headroom::{Room, Rooms};
+
+mod clients;
+
+pub use clients::ClientsStatus;
 
 /// The whole answer.
 #[derive(Debug, Clone, Serialize)]
@@ -42,6 +47,8 @@ pub struct Status {
     pub alerts: Vec<WebhookStatus>,
     /// Alerts since the start that came too fast and reached no receiver at all.
     pub alerts_overflowed: u64,
+    /// Who may use the proxy.
+    pub clients: ClientsStatus,
 }
 
 /// The store's health.
@@ -236,6 +243,7 @@ pub(super) struct Parts<'a> {
     pub(super) config_loaded_at: UnixMillis,
     pub(super) config_error: Option<&'a str>,
     pub(super) learned: &'a LearnedIds,
+    pub(super) clients: &'a Clients,
     pub(super) budgets: Vec<BudgetStatus>,
     pub(super) alerts: Vec<WebhookStatus>,
     pub(super) alerts_overflowed: u64,
@@ -270,6 +278,7 @@ pub(super) fn of(parts: Parts<'_>) -> Status {
         budgets: parts.budgets,
         alerts: parts.alerts,
         alerts_overflowed: parts.alerts_overflowed,
+        clients: ClientsStatus::of(parts.clients),
     }
 }
 

@@ -48,6 +48,9 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
     if let Err(refused) = refuse::check_head(&request, dialect, &plane.config.proxy) {
         return *refused;
     }
+    if let Err(refused) = plane.gate.check(request.headers(), dialect) {
+        return *refused;
+    }
     let span = OpenSpan::begin(&worker, &plane, &request, dialect);
     let (parts, body) = request.into_parts();
     let call = Call {

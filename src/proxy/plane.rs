@@ -13,6 +13,7 @@ use rand::rngs::SmallRng;
 
 use super::assign;
 use super::budget::Budget;
+use super::clients::{Clients, Gate};
 use super::learner::Learner;
 use super::rewrite::ArmRewrite;
 use crate::arm::{Arm, PerArm, Weight};
@@ -50,6 +51,8 @@ pub struct Plane {
     pub rollouts: Vec<RolloutPlane>,
     /// What lives on the canary; shared by all workers. Another canary has another one.
     pub learned: Arc<LearnedIds>,
+    /// Who may use the proxy; shared by all workers.
+    pub clients: Arc<Clients>,
 }
 
 /// The data plane's view of one rollout.
@@ -74,6 +77,8 @@ pub struct WorkerPlane {
     pub rollouts: Vec<WorkerRollout>,
     /// What lives on the canary.
     pub learner: Rc<Learner>,
+    /// Who may use the proxy.
+    pub gate: Gate,
 }
 
 /// One arm as a worker uses it.
@@ -168,6 +173,7 @@ impl WorkerPlane {
             arms,
             rollouts,
             learner: Rc::new(Learner::new(Arc::clone(&plane.learned), ttl_ms)),
+            gate: Gate::new(&plane.clients),
         })
     }
 }

@@ -46,8 +46,10 @@ pub fn answer(
     headers.insert(X_CUTOVER_ERROR, HeaderValue::from_static(kind));
     let (should_retry, after) = match status {
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => ("true", Some("1")),
-        // The time was waited already.
-        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => ("true", None),
+        // The time was waited already; who refuses for a rate says for how long.
+        StatusCode::REQUEST_TIMEOUT
+        | StatusCode::GATEWAY_TIMEOUT
+        | StatusCode::TOO_MANY_REQUESTS => ("true", None),
         _ => ("false", None),
     };
     headers.insert(X_SHOULD_RETRY, HeaderValue::from_static(should_retry));

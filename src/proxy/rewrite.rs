@@ -13,8 +13,8 @@ use crate::config::values::BaseUrl;
 use crate::config::{ArmConfig, Credential};
 use crate::llm::{self, Dialect, RequestFacts};
 
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const API_KEY: HeaderName = HeaderName::from_static("api-key");
+pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(super) const API_KEY: HeaderName = HeaderName::from_static("api-key");
 /// Forces an arm on a request, names the arm on an answer.
 pub const X_CUTOVER_ARM: HeaderName = HeaderName::from_static("x-cutover-arm");
 /// Names the rollout on an answer.

@@ -6,6 +6,7 @@
 mod admin_cli;
 mod alerts;
 mod backtest;
+mod clients;
 mod complete;
 mod decision_log;
 mod events;

@@ -5,6 +5,8 @@ mod breaker;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod compressed;
 #[cfg(test)]
 mod daemon;

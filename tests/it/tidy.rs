@@ -68,6 +68,7 @@ fn pure_files_name_no_runtime_no_network_and_no_database() {
                 "src/proxy/edit.rs",
                 "src/proxy/failover.rs",
                 "src/proxy/inflate.rs",
+                "src/proxy/rate.rs",
                 "src/upstream/addresses.rs",
                 "src/upstream/breaker.rs",
                 "src/upstream/warm.rs",

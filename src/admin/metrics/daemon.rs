@@ -6,7 +6,7 @@ use crate::arm::Arm;
 use crate::clock::UnixMillis;
 use crate::driver::metrics::Snapshot;
 use crate::driver::money::BudgetStatus;
-use crate::driver::status::{RoomStatus, Status};
+use crate::driver::status::{ClientsStatus, RoomStatus, Status};
 use crate::proxy::gauges::Connections;
 use crate::upstream::pool::figures::Figures;
 
@@ -49,6 +49,7 @@ pub(super) fn add(page: &mut Page, snapshot: &Snapshot) {
     add_headroom(page, snapshot);
     add_budgets(page, &status.budgets);
     add_alerts(page, status);
+    add_clients(page, &status.clients);
 }
 
 /// Of a receiver's address only the host is shown; its place in the list tells two of one host apart.
@@ -92,6 +93,29 @@ fn add_alerts(page: &mut Page, status: &Status) {
         "cutover_alerts_overflowed_total",
         "Alerts that came too fast and reached no receiver at all",
         [(Vec::new(), status.alerts_overflowed as f64)],
+    );
+}
+
+/// The names are those of the configuration, and never what a request says.
+fn add_clients(page: &mut Page, clients: &ClientsStatus) {
+    if clients.known.is_empty() {
+        return;
+    }
+    page.counter(
+        "cutover_client_requests_total",
+        "Requests of a client: let in (admitted), or over its rate and answered with 429 (limited)",
+        clients.known.iter().flat_map(|client| {
+            let results = [("admitted", client.requests), ("limited", client.limited)];
+            results.map(|(result, count)| {
+                let labels = vec![("client", client.name.as_str()), ("result", result)];
+                (labels, count as f64)
+            })
+        }),
+    );
+    page.counter(
+        "cutover_unauthorized_requests_total",
+        "Requests without the key of a client, answered with 401",
+        [(Vec::new(), clients.unauthorized as f64)],
     );
 }
 

@@ -154,6 +154,14 @@ fn daemon(facts: &mut Facts, config: &Config) {
     }
     let after_disconnect = time(proxy.drain_after_disconnect);
     facts.put("proxy.drain-after-disconnect", after_disconnect);
+    for client in &proxy.clients {
+        let path = format!("proxy.clients.{}", client.name);
+        facts.put_secret(format!("{path}.key-hash"), &client.key_hash.to_string());
+        let rate = client
+            .rate
+            .map_or("none".to_owned(), |rate| rate.to_string());
+        facts.put(format!("{path}.rate"), rate);
+    }
     facts.put("admin.listen", config.admin.listen);
     if let Some(token) = &config.admin.token {
         facts.put_secret("admin.token", token.expose());

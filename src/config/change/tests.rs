@@ -227,3 +227,49 @@ fn rollouts_come_and_go_by_name() {
         .collect();
     assert_eq!(found, [("other", Fate::Added), ("default", Fate::Removed)]);
 }
+
+#[test]
+fn clients_come_and_go_without_a_word_of_their_hashes() {
+    let with = |clients: &[(&str, char, &str)]| {
+        let clients = clients.iter().map(|(name, digit, rate)| {
+            let hash = digit.to_string().repeat(64);
+            let rate = if rate.is_empty() {
+                String::new()
+            } else {
+                format!("rate = \"{rate}\"")
+            };
+            format!("[[proxy.clients]]\nname = \"{name}\"\nkey-hash = \"sha256:{hash}\"\n{rate}\n")
+        });
+        let legacy = "[arms.legacy]\napi-key = \"env:KEY_TWO\"";
+        config(&(BASE.replace("[arms.legacy]", legacy) + &clients.collect::<String>()))
+    };
+    let (none, one) = (with(&[]), with(&[("app", 'a', "5/s")]));
+    let other = with(&[("app", 'b', "6/s"), ("batch", 'c', "")]);
+    let added = compare(&none, &one);
+    assert_eq!(
+        added.lines,
+        [
+            "proxy.clients.app.key-hash: (none) -> (secret)",
+            "proxy.clients.app.rate: (none) -> 5/s"
+        ]
+    );
+    let changed = compare(&one, &other);
+    assert_eq!(
+        changed.lines,
+        [
+            "proxy.clients.app.key-hash: changed (secret)",
+            "proxy.clients.app.rate: 5/s -> 6/s",
+            "proxy.clients.batch.key-hash: (none) -> (secret)",
+            "proxy.clients.batch.rate: (none) -> none"
+        ]
+    );
+    for changes in [added, changed, compare(&other, &none)] {
+        assert!(changes.restart_needed.is_empty());
+        assert!(
+            changes
+                .rollouts
+                .iter()
+                .all(|rollout| rollout.reset == Reset::None)
+        );
+    }
+}

@@ -13,6 +13,7 @@ pub(super) struct Places {
     pub(super) proxy_listen: Place,
     pub(super) admin_listen: Place,
     pub(super) admin_token: Option<Place>,
+    pub(super) has_clients: bool,
     pub(super) replay_body: Place,
     pub(super) canary_url: Place,
     pub(super) canary_key: Place,
@@ -31,6 +32,7 @@ impl Places {
             proxy_listen: value(["proxy", "listen"]),
             admin_listen: value(["admin", "listen"]),
             admin_token: at(["admin", "token"]),
+            has_clients: at(["proxy", "clients"]).is_some(),
             replay_body: at(["proxy", "replay-body"])
                 .unwrap_or_else(|| value(["proxy", "max-body"])),
             canary_url: canary("base-url"),
@@ -93,7 +95,9 @@ fn open_relay(reader: &mut Reader<'_>, config: &Config, places: &Places) {
     let injecting = Arm::BOTH
         .into_iter()
         .find(|arm| matches!(config.arms.get(*arm).credential, Credential::Key(_)));
-    let Some(arm) = injecting.filter(|_| !proxy.listen.ip().is_loopback()) else {
+    // Clients that are written but wrong have faults of their own.
+    let is_open = !proxy.listen.ip().is_loopback() && !places.has_clients;
+    let Some(arm) = injecting.filter(|_| is_open) else {
         return;
     };
     if proxy.danger_open_relay {
@@ -108,8 +112,9 @@ fn open_relay(reader: &mut Reader<'_>, config: &Config, places: &Places) {
                 "an open relay: everybody who can reach {} would use the key of arms.{arm}",
                 proxy.listen
             ),
-            "listen on 127.0.0.1, or pass the clients' own keys on (api-key = \"client\"), or add \
-             danger-open-relay = true under [proxy] if only your own network can reach it",
+            "give each client a key of its own with `cutover client add NAME`, or listen on 127.0.0.1, or pass \
+             the clients' own keys on (api-key = \"client\"), or add danger-open-relay = true under [proxy] \
+             if only your own network can reach it",
         );
         reader.fault(&places.proxy_listen, wrong);
     }

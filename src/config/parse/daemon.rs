@@ -11,7 +11,7 @@ use http::HeaderName;
 
 use super::super::raw::{Field, Reader, Section, Wrong};
 use super::super::{AdminConfig, ProxyConfig, RequestRows, StoreConfig};
-use super::{defaults, leaf, secret, tls};
+use super::{clients, defaults, leaf, secret, tls};
 
 /// A key that DESIGN promises and that nothing behind it exists for yet.
 pub(super) fn not_built(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, what: &str) {
@@ -23,12 +23,6 @@ pub(super) fn not_built(reader: &mut Reader<'_>, section: &Section<'_>, key: &st
 
 pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig {
     let section = reader.section(root, "proxy", "proxy");
-    not_built(
-        reader,
-        &section,
-        "clients",
-        "a list of clients with their own keys",
-    );
     let flag = |reader: &mut Reader<'_>, key: &str, default: bool| {
         reader.read(&section, key, leaf::boolean).unwrap_or(default)
     };
@@ -69,6 +63,7 @@ pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig 
         drain_after_disconnect: reader
             .read(&section, "drain-after-disconnect", drain_after_disconnect)
             .unwrap_or_default(),
+        clients: clients::clients(reader, &section),
     }
 }
 

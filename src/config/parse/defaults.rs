@@ -48,6 +48,9 @@ pub(super) const CONCURRENCY_MOST: u64 = 1_000_000;
 /// A rollout that is held for so long is told of.
 pub(super) const HELD_AFTER: Duration = Duration::from_secs(4 * 3_600);
 
+/// Each one is compared with every request, and is a label of metrics.
+pub(super) const CLIENTS_MOST: usize = 256;
+
 /// Each one is looked at with every answer.
 pub(super) const BUDGETS_MOST: usize = 64;
 

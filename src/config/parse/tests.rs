@@ -76,7 +76,7 @@ fn check_expected(path: &Path, found: &str) {
 #[test]
 fn every_invalid_file_is_refused_with_all_of_its_faults() {
     let paths = fixtures("invalid");
-    assert_eq!(paths.len(), 13);
+    assert_eq!(paths.len(), 14);
     for path in paths {
         let text = fs::read_to_string(&path).unwrap();
         let faults = parse(&text, &env).expect_err(&path.display().to_string());
@@ -91,7 +91,7 @@ fn every_invalid_file_is_refused_with_all_of_its_faults() {
 #[test]
 fn every_valid_file_is_taken_with_its_warnings() {
     let paths = fixtures("valid");
-    assert_eq!(paths.len(), 5);
+    assert_eq!(paths.len(), 6);
     for path in paths {
         let text = fs::read_to_string(&path).unwrap();
         config(&text);
@@ -185,7 +185,7 @@ fn every_further_key_of_the_example_does_something() {
 #[test]
 fn the_example_names_every_key() {
     // Promised by the design, refused until they are built; or shown inside another line.
-    let absent = ["clients", "shadow"];
+    let absent = ["shadow"];
     for (table, keys) in TABLES {
         for key in keys {
             let named = EXAMPLE.lines().any(|line| {
@@ -198,6 +198,35 @@ fn the_example_names_every_key() {
             });
             assert_eq!(named, !absent.contains(key), "{table}.{key}");
         }
+    }
+}
+
+#[test]
+fn the_clients_of_the_example_are_one_with_a_rate() {
+    // With clients both arms need a key, so it is a block that a test of single lines cannot take.
+    let block: Vec<&str> = EXAMPLE
+        .lines()
+        .skip_while(|line| *line != "#   [[proxy.clients]]")
+        .map_while(|line| line.strip_prefix("#   "))
+        .collect();
+    assert_eq!(block.len(), 4, "{block:?}");
+    let minimal = MINIMAL.replace(
+        "[arms.legacy]",
+        "[arms.legacy]\napi-key = \"env:ADMIN_TOKEN\"",
+    );
+    let config = config(&format!("{minimal}\n{}", block.join("\n")));
+    let [client] = config.proxy.clients.as_slice() else {
+        panic!("not one client")
+    };
+    assert_eq!(client.name, "app");
+    assert_eq!(client.rate, "100/s".parse().ok());
+}
+
+#[test]
+fn a_list_without_clients_is_no_closed_door() {
+    for list in ["clients = []", "clients = 5"] {
+        let faults = parse(&format!("[proxy]\n{list}\n{MINIMAL}"), &env).unwrap_err();
+        assert_eq!(faults[0].path, "proxy.clients", "{faults:?}");
     }
 }
 

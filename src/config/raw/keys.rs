@@ -4,7 +4,7 @@
 #![deny(clippy::disallowed_methods)]
 
 /// Every table and its keys: the whole grammar of the file. Free tables (`models`, `prices`, `model-timeouts`, `headers`) have no entry.
-pub(in crate::config) const TABLES: [(&str, &[&str]); 18] = [
+pub(in crate::config) const TABLES: [(&str, &[&str]); 19] = [
     (
         "",
         &[
@@ -32,6 +32,7 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 18] = [
         ],
     ),
     ("proxy.tls", &["cert", "key"]),
+    ("proxy.clients", &["name", "key-hash", "rate"]),
     ("admin", &["listen", "token"]),
     ("store", &["url", "retention", "requests"]),
     ("arms", &["legacy", "canary"]),
@@ -116,12 +117,17 @@ pub(super) fn unknown_key_remedy(name: &str, nearest: Option<&str>, known: &[&st
     if let Some(nearest) = nearest {
         return format!("did you mean \"{nearest}\"?");
     }
+    if name == "key" && known.contains(&"key-hash") {
+        return "keys do not stand in the file: write key-hash, which `cutover client hash` makes"
+            .to_owned();
+    }
     let elsewhere = TABLES.iter().find(|(_, keys)| keys.contains(&name));
     match elsewhere {
         Some(("", _)) => format!("[{name}] is a table of its own, at the top level"),
         Some(("rollout", _)) => {
             "it belongs directly under [[rollout]], above [rollout.guards]".to_owned()
         }
+        Some(("proxy.clients", _)) => "it belongs under [[proxy.clients]]".to_owned(),
         Some(("budget", _)) => "it belongs under [[budget]]".to_owned(),
         Some((table, _)) => format!("it belongs under [{table}]"),
         None => format!("known here: {}", known.join(", ")),

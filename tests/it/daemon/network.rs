@@ -67,6 +67,54 @@ async fn a_renewed_certificate_is_served_without_a_restart_and_a_broken_one_neve
         .await;
 }
 
+/// A greeting that says it is TLS 1.`minor`, and nothing of newer versions; all else fits either.
+fn hello(minor: u8) -> Vec<u8> {
+    // One cipher suite of TLS 1.2 and one of before; then curves, point formats and signatures.
+    let suites = [0, 4, 0xc0, 0x2b, 0xc0, 0x09];
+    let extensions = [
+        [0, 10, 0, 6, 0, 4, 0, 29, 0, 23].as_slice(),
+        &[0, 11, 0, 2, 1, 0],
+        &[0, 13, 0, 4, 0, 2, 4, 3],
+    ]
+    .concat();
+    let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+    let body = [
+        [3, minor + 1].as_slice(),
+        &[7; 32],
+        &[0],
+        &suites,
+        &[1, 0],
+        &[0, length(&extensions)],
+        &extensions,
+    ]
+    .concat();
+    let head = [22, 3, 1, 0, length(&body) + 4, 1, 0, 0, length(&body)];
+    [head.as_slice(), &body].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_with_a_tls_that_is_broken_are_turned_away() {
+    let scene = Scene::new(HALF).await;
+    let served = Certificate::new();
+    scene.edit(
+        "workers = 2",
+        &format!("workers = 2\n{}", served.as_listener()),
+    );
+    let daemon = scene.start().await;
+    // A fatal alert at once, or the server's own greeting.
+    for (minor, expected) in [(0, 21), (1, 21), (2, 22)] {
+        let mut client = TcpStream::connect(("127.0.0.1", daemon.proxy))
+            .await
+            .unwrap();
+        client.write_all(&hello(minor)).await.unwrap();
+        let mut head = [0; 5];
+        client.read_exact(&mut head).await.unwrap();
+        assert_eq!(head[0], expected, "TLS 1.{minor}: {head:?}");
+    }
+    let mut today = served.connect(daemon.proxy, &[]).await.unwrap();
+    assert!(is_served(&mut today).await);
+}
+
 /// A proxy that leads every tunnel to `to`; gives its port and what it was asked.
 async fn proxy(to: u16) -> (u16, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
