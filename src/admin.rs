@@ -17,7 +17,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
@@ -27,8 +26,8 @@ use crate::proxy::gauges::Gauges;
 use crate::proxy::plane::Plane;
 use crate::store::Store;
 use crate::trace::export::Fates;
-use crate::upstream::socket::tune;
 use events::Feed;
+use reader_io::ReaderIo;
 
 mod api;
 mod auth;
@@ -36,6 +35,7 @@ mod dashboard;
 mod events;
 mod metrics;
 mod query;
+mod reader_io;
 mod requests;
 mod series;
 pub(crate) mod stand_by;
@@ -43,10 +43,11 @@ pub(crate) mod stand_by;
 /// Connections at most; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 128;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// From a mutation's head to the end of its body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a reader may take nothing of what waits for it.
-const READER_TIMEOUT: Duration = Duration::from_secs(30);
+/// For all of a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// A reader that takes nothing of its answer for so long is cut: it holds one of few connections.
+const STALL: Duration = Duration::from_secs(30);
 /// For answers that are no page: nothing in them may run, and nobody may frame them.
 const NO_PAGE: &str = "default-src 'none'; frame-ancestors 'none'";
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -90,9 +91,6 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
                 continue;
             }
         };
-        // Those who vanish or stop reading must not keep the places of others.
-        tune(&tcp);
-        drop(SockRef::from(&tcp).set_tcp_user_timeout(Some(READER_TIMEOUT)));
         let (admin, feed) = (admin.clone(), Arc::clone(&feed));
         tokio::spawn(async move {
             let hang_up = Arc::new(Notify::new());
@@ -101,7 +99,9 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_headers(64)
-                .serve_connection(TokioIo::new(tcp), service);
+                .max_header_size(MAX_HEAD_BYTES)
+                .max_buf_size(MAX_HEAD_BYTES)
+                .serve_connection(TokioIo::new(ReaderIo::new(tcp, STALL)), service);
             tokio::select! {
                 served = served => {
                     if let Err(error) = served {
@@ -178,7 +178,7 @@ async fn mutate(admin: &Admin, request: Request<Incoming>, path: &str) -> Answer
                 "the body is too large or broke off",
             );
         }
-        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body stopped arriving"),
+        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body does not arrive"),
     };
     api::operate(admin, &method, rollout, &action, &body.to_bytes()).await
 }

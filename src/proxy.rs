@@ -21,7 +21,7 @@ pub mod answer;
 pub mod assign;
 pub mod attempt;
 pub mod budget;
-mod client_io;
+pub(crate) mod client_io;
 pub mod clients;
 pub mod edit;
 pub mod failover;

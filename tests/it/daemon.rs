@@ -12,6 +12,7 @@ mod decision_log;
 mod events;
 mod handover;
 mod history;
+mod hostile;
 mod keys;
 mod load;
 mod metrics;
