@@ -59,13 +59,23 @@ pub(crate) fn judge(answer: &Result<Answer, End>, call: (&str, &str), streamed: 
         return Saw::BrokenOff;
     }
     if streamed {
-        let has_error = text.contains("\"error\"") && !text.contains("\"error\":null");
+        let signs = [
+            "event: error",
+            "\"type\":\"error\"",
+            "\"error\":{",
+            "\"error\": {",
+        ];
+        let has_error = signs.iter().any(|sign| text.contains(sign));
+        let start = text.floor_char_boundary(text.len().saturating_sub(300));
         return if has_error {
             Saw::BrokenOff
         } else if text.contains(call.1) {
             Saw::Whole
         } else {
-            Saw::Lie(format!("a broken stream ends cleanly: {text}"))
+            Saw::Lie(format!(
+                "a broken stream ends cleanly: ... {}",
+                &text[start..]
+            ))
         };
     }
     match serde_json::from_str::<Value>(&text) {
@@ -105,6 +115,8 @@ fn only_whole_answers_pass_for_whole() {
     );
     check(answer(200, "", End::Clean), true, "Lie");
     let told = "data: {\"canary\"}\n\ndata: {\"error\":{}}\n\n";
+    check(answer(200, told, End::Clean), true, "BrokenOff");
+    let told = "data: {\"canary\",\"error\":null}\n\nevent: error\ndata: {}\n\n";
     check(answer(200, told, End::Clean), true, "BrokenOff");
     check(
         answer(200, "{\"a\":\"canary\"}", End::Clean),

@@ -68,14 +68,14 @@ impl Times {
             .any(|(from, to)| *from <= ended && ended <= *to)
     }
 
-    /// The last kill before which this request had ended.
+    /// How long before a kill this request had ended, if that may be why it has no row.
     pub(crate) fn killed_after(&self, entry: &Entry) -> Option<Duration> {
         let kills = self
             .broken
             .iter()
             .filter(|(what, _)| *what == Broken::Killed);
         let after = kills.filter_map(|(_, (from, _))| from.checked_duration_since(entry.ended));
-        after.min()
+        after.min().filter(|after| *after <= LAST_INTERVAL)
     }
 
     /// Why this request should have gone better; `None` if all is well.

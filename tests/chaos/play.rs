@@ -126,7 +126,7 @@ pub(crate) async fn play_outer(
             }
         }
         Outer::LeavingClients => clients::leaving(port, 20, until).await,
-        Outer::SlowReaders => clients::slow_readers(port, 20, until).await,
+        Outer::SlowReaders => clients::slow_readers(port, 4, until).await,
     }
 }
 

@@ -208,7 +208,12 @@ impl House {
             watch.object("stored decisions have changed".to_owned());
         }
         for pair in stored.windows(2) {
-            if pair[0]["weight_to_bps"] != pair[1]["weight_from_bps"] {
+            let bps = |at: usize, key: &str| pair[at][key].as_i64().unwrap();
+            let (from, to) = (bps(0, "weight_from_bps"), bps(0, "weight_to_bps"));
+            let next_from = bps(1, "weight_from_bps");
+            // A raise that was overtaken while it was being recorded never held.
+            let was_overtaken = to > from && next_from == from;
+            if next_from != to && !was_overtaken {
                 watch.object(format!(
                     "a decision begins where none ended: {:#}, {:#}",
                     pair[0], pair[1]
@@ -407,10 +412,9 @@ impl Rows {
                 }
                 count => objections.push(format!("{count} rows of {entry:?}")),
             }
-            if let Some(arm) = entry
-                .arm
-                .clone()
-                .filter(|_| firsts == 1 && entry.saw == Saw::Whole)
+            let must_be_told =
+                firsts == 1 && entry.saw == Saw::Whole && !times.excuses_no_row(entry);
+            if let Some(arm) = entry.arm.clone().filter(|_| must_be_told)
                 && !self.arms.contains(&(entry.model.clone(), arm))
             {
                 objections.push(format!("no row says that the arm was asked: {entry:?}"));

@@ -3,6 +3,8 @@
 //! The process is this very test binary, started with the name of a test that plays the provider. It looks at
 //! the credentials of all it is sent and says what it should not have seen.
 
+mod quiet;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::it::provider::{Provider, Request};
 use crate::{CANARY_KEY, CLIENT_KEY, PATIENCE};
 
-/// Tells the process which provider it is: name and port.
+/// Tells the process which provider it is: name, port, and whether it is scripted or quiet.
 const ROLE: &str = "CUTOVER_CHAOS_STANDIN";
 const SEEN: &str = "saw what it must not: ";
 
@@ -19,6 +21,7 @@ const SEEN: &str = "saw what it must not: ";
 #[derive(Debug)]
 pub(crate) struct Standin {
     name: &'static str,
+    kind: &'static str,
     pub(crate) port: u16,
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
@@ -31,11 +34,22 @@ impl Drop for Standin {
 }
 
 impl Standin {
+    /// The scripted provider of the integration tests: it fails as it is told.
     pub(crate) async fn start(name: &'static str) -> Self {
+        Self::start_as(name, "scripted").await
+    }
+
+    /// One that never fails, and costs little.
+    pub(crate) async fn start_quiet(name: &'static str) -> Self {
+        Self::start_as(name, "quiet").await
+    }
+
+    async fn start_as(name: &'static str, kind: &'static str) -> Self {
         let said = Arc::default();
-        let (child, port) = spawn(name, 0, &said).await;
+        let (child, port) = spawn(name, kind, 0, &said).await;
         Self {
             name,
+            kind,
             port,
             child,
             said,
@@ -55,7 +69,7 @@ impl Standin {
     /// Starts it again at its port.
     pub(crate) async fn revive(&mut self) {
         self.kill();
-        (self.child, _) = spawn(self.name, self.port, &self.said).await;
+        (self.child, _) = spawn(self.name, self.kind, self.port, &self.said).await;
     }
 
     /// Stops the process where it stands; the kernel goes on taking connections for it.
@@ -79,11 +93,11 @@ impl Standin {
     clippy::zombie_processes,
     reason = "it is waited for when it is dropped"
 )]
-async fn spawn(name: &str, port: u16, said: &Arc<Mutex<Vec<String>>>) -> (Child, u16) {
+async fn spawn(name: &str, kind: &str, port: u16, said: &Arc<Mutex<Vec<String>>>) -> (Child, u16) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "standin::provider_process", "--ignored"])
         .args(["--nocapture", "--quiet"])
-        .env(ROLE, format!("{name} {port}"))
+        .env(ROLE, format!("{name} {port} {kind}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -129,24 +143,47 @@ fn provider_process() {
     let Ok(role) = std::env::var(ROLE) else {
         return;
     };
-    let (name, port) = role.split_once(' ').unwrap();
-    let parent = std::os::unix::process::parent_id();
+    let mut words = role.split(' ');
+    let name = if words.next() == Some("canary") {
+        "canary"
+    } else {
+        "legacy"
+    };
+    let port = words.next().unwrap().parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let provider = Provider::start_at(name, port.parse().unwrap()).await;
+        if words.next() == Some("quiet") {
+            let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
+                .await
+                .unwrap();
+            println!("\nlistens on {}", listener.local_addr().unwrap().port());
+            tokio::spawn(quiet::serve(name, listener));
+            while_wanted(|| {}).await;
+            return;
+        }
+        let provider = Provider::start_at(name, port).await;
         println!("\nlistens on {}", provider.port());
-        while std::os::unix::process::parent_id() == parent {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        while_wanted(|| {
             for request in provider.requests() {
                 if let Some(complaint) = complaint(name, &request) {
                     println!("\n{complaint}");
                 }
             }
             provider.clear();
-            std::io::stdout().flush().ok();
-        }
+        })
+        .await;
     });
+}
+
+/// Looks five times a second, as long as the process that started this one lives.
+async fn while_wanted(look: impl Fn()) {
+    let parent = std::os::unix::process::parent_id();
+    while std::os::unix::process::parent_id() == parent {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        look();
+        std::io::stdout().flush().ok();
+    }
 }

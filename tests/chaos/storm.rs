@@ -28,7 +28,9 @@ async fn play(plan: &Plan, arms: &mut Arms, again: &str) -> Counts {
         return Counts::default();
     };
     if !outcome.objections.is_empty() {
-        let log = outcome.log.join("\n");
+        let short = |line: &String| line.chars().take(400).collect::<String>();
+        let log: Vec<_> = outcome.log.iter().map(short).collect();
+        let log = log.join("\n");
         let most = outcome.objections.len().min(20);
         let objections = outcome.objections[..most].join("\n  ");
         panic!(
