@@ -4,7 +4,7 @@ VENV := .venv
 TOOLS := .tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix mixed-load hostile fuzz demo bench bench-history deb check-package lint packages sdk-venv sdk-node page-node prometheus audit clean
+.PHONY: test test-long fault-matrix mixed-load hostile chaos soak fuzz demo bench bench-history deb check-package lint packages sdk-venv sdk-node page-node prometheus audit clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv sdk-node page-node prometheus lint
@@ -32,6 +32,17 @@ hostile:
 	cargo test --test it hostile
 	cargo build
 	tests/slow/run.sh target/debug/cutover $(HOSTILE_S)
+
+## make chaos: everything breaks at once, under load, some six minutes (CHAOS_S=360, CHAOS_SEED, CHAOS_ROUND)
+chaos: packages faketime
+	CUTOVER_FAKETIME=$(CURDIR)/$(FAKETIME) cargo test --test chaos -- --ignored --nocapture --exact \
+	  storm::whatever_breaks_clients_are_answered_and_nothing_is_forgotten
+
+## make soak: half an hour at 1,000 requests a second; nothing may grow but the store (SOAK_S=1800, SOAK_RATE=1000)
+soak: packages
+	cargo build --release
+	CUTOVER_BIN=$(CURDIR)/target/release/cutover cargo test --test chaos -- --ignored --nocapture --exact \
+	  soak::half_an_hour_of_load_leaves_nothing_behind_but_rows
 
 ## make fuzz: every parser of bytes from outside, five minutes each (FUZZ_S=300); needs a nightly compiler and cargo-fuzz
 FUZZ_S ?= 300
@@ -141,6 +152,21 @@ $(TOOLS)/usr/bin/promtool: | packages
 	@dpkg -x $(TOOLS)/prometheus_*.deb $(TOOLS)
 	@rm $(TOOLS)/prometheus_*.deb
 	touch $@
+
+# Sets the clock of one process. Unpacked and not installed.
+FAKETIME := $(TOOLS)/usr/lib/$(shell uname -m)-linux-gnu/faketime/libfaketimeMT.so.1
+
+.PHONY: faketime
+faketime: $(FAKETIME)
+
+$(FAKETIME): | packages
+	@mkdir -p $(TOOLS)
+	@cd $(TOOLS) && { apt-get download -qq libfaketime || { \
+	  scripts=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
+	  $$scripts apt-get update -qq && apt-get download -qq libfaketime; }; }
+	@dpkg -x $(TOOLS)/libfaketime_*.deb $(TOOLS)
+	@rm $(TOOLS)/libfaketime_*.deb
+	@touch $@
 
 clean:
 	cargo clean

@@ -18,16 +18,12 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
-use super::dial::dial;
+use super::dial::{dial, outcome_of};
 use super::socket::{Socket, tune};
 use super::via::{ProxyEnv, Via};
 use crate::config::values::BaseUrl;
 use crate::config::{ArmConfig, HttpVersion};
 use crate::outcome::Outcome;
-
-/// Too many open files, on the whole machine and in this process; the same numbers on Linux, macOS and BSD.
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
 
 /// An arm's address and, for `https://`, how to trust it.
 #[derive(Clone)]
@@ -59,7 +55,7 @@ impl fmt::Display for Target {
 /// Why no connection came about: an outcome for the sample and a text for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectError {
-    /// `connect`, `tls` or `timeout-connect`.
+    /// `connect`, `tls` or `timeout-connect`; `over-limit` if this machine had no room for a connection.
     pub outcome: Outcome,
     /// What the system said.
     pub message: String,
@@ -227,13 +223,10 @@ impl Target {
     ) -> Result<Connected, ConnectError> {
         let dialled = dial(addresses).await;
         let (mut tcp, passed_over) = dialled.map_err(|error| {
-            // The arm was never asked.
-            let outcome = match error.raw_os_error() {
-                Some(ENFILE | EMFILE) => Outcome::Internal,
-                _ => Outcome::Connect,
-            };
-            let message = format!("no connection{}: {error}", self.by_the_way());
-            ConnectError::new(outcome, message)
+            ConnectError::new(
+                outcome_of(&error),
+                format!("no connection{}: {error}", self.by_the_way()),
+            )
         })?;
         tune(&tcp);
         if let Some(via) = self.via.as_ref().filter(|_| self.is_tunnelled()) {
