@@ -82,7 +82,7 @@ async fn clients_come_and_go_while_the_daemon_runs() {
 
     // What is under way goes on without its client.
     let mut stream = Client::connect(daemon.proxy).await.unwrap();
-    let body = json!({"model": "fault-gap-300", "stream": true, "messages": []}).to_string();
+    let body = json!({"model": "fault-gap-1500", "stream": true, "messages": []}).to_string();
     let key = [("authorization", format!("Bearer {app}"))];
     let key = [(key[0].0, key[0].1.as_str())];
     stream
@@ -100,6 +100,13 @@ async fn clients_come_and_go_while_the_daemon_runs() {
     let other = added(&scene, &["other"]);
     answered(&daemon, &other, 200).await;
     answered(&daemon, &app, 401).await;
+    let arms = daemon.rollout().await["arms"].clone();
+    let under_way = ["legacy", "canary"].map(|arm| arms[arm]["under_way"].as_u64().unwrap());
+    assert_eq!(
+        under_way.iter().sum::<u64>(),
+        1,
+        "the stream ended too early"
+    );
     let mut parts = 0;
     while stream.part().await.unwrap().is_some() {
         parts += 1;
