@@ -206,6 +206,10 @@ async fn send(
             Ok(Ok(response)) if connection.is_relayed() && response.status() == RELAY_REFUSES => {
                 return Err(Outcome::Connect);
             }
+            // Nobody asked for another protocol, and what follows would be no HTTP.
+            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(Outcome::Reset);
+            }
             Ok(Ok(response)) => return Ok((response, connection)),
             Ok(Err(error)) => error,
         };

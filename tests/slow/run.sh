@@ -22,7 +22,8 @@ port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)
 arm=$(port) proxy=$(port) admin=$(port)
 
 mkdir -p "$folder/www/v1"
-head -c 2000000 /dev/zero | tr '\0' 'x' > "$folder/www/v1/models"
+head -c 2000000 /dev/zero | tr '\0' 'x' > "$folder/www/v1/large"
+echo '{}' > "$folder/www/v1/models"
 python3 -m http.server --bind 127.0.0.1 --directory "$folder/www" "$arm" >/dev/null 2>&1 &
 started+=($!)
 cat > "$folder/cutover.toml" <<END
@@ -45,7 +46,7 @@ ulimit -n 20000 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 daemon=$!
 started+=("$daemon")
 for _ in $(seq 600); do
-  curl -sf -o /dev/null "http://127.0.0.1:$admin/readyz" && break
+  curl -sf -o /dev/null "http://127.0.0.1:$proxy/v1/models" && break
   sleep 0.1
 done
 curl -sf -o /dev/null "http://127.0.0.1:$proxy/v1/models" || { cat "$folder/log" >&2; exit 1; }
@@ -76,7 +77,8 @@ url=http://127.0.0.1:$proxy/v1/models
 echo "before: $(files) files, $(memory) KiB"
 attack slow-heads -H -i 2 -t GET -u "$url" -x 24
 attack slow-bodies -B -i 2 -s 8192 -t POST -u "http://127.0.0.1:$proxy/v1/chat/completions" -x 10
-attack slow-readers -X -w 512 -y 1024 -n 5 -z 32 -k 3 -u "$url"
+# Fewer, because the arm here is slow itself.
+attack slow-readers -X -c 200 -r 50 -w 512 -y 1024 -n 5 -z 32 -k 3 -u "http://127.0.0.1:$proxy/v1/large"
 attack ranges -R -u "$url" -t HEAD -a 10 -b 3000
 kill -0 "$daemon"
 # Every place is free again when the limits are over.

@@ -269,7 +269,10 @@ fn is_as_told(frames: &[Frame], lives: bool, ends: Ends) -> bool {
     let reset = frames.iter().find(|frame| frame.kind == RST_STREAM);
     let reset = reset.map(|frame| reason(&frame.payload));
     match ends {
-        Connection(reasons) => !lives && goaway.is_some_and(|found| reasons.contains(&found)),
+        // The general reason does for each of the others.
+        Connection(reasons) => {
+            !lives && goaway.is_some_and(|found| found == PROTOCOL || reasons.contains(&found))
+        }
         // To end the whole connection is always allowed.
         Stream(reasons) if lives => reset.is_some_and(|found| reasons.contains(&found)),
         Stream(reasons) => goaway.is_some_and(|found| reasons.contains(&found)),
