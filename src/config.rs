@@ -72,6 +72,10 @@ pub struct ProxyConfig {
     pub workers: NonZeroUsize,
     /// Open client connections at most; further ones wait in the kernel's queue. Changes need a restart.
     pub max_connections: NonZeroUsize,
+    /// From accept to a complete head, and between two requests of a connection. Changes need a restart.
+    pub keep_alive: Duration,
+    /// How long a client may neither send what it owes nor take what it asked for.
+    pub client_stall: Duration,
     /// How long in-flight requests may finish on shutdown.
     pub drain: Duration,
     /// How long ids of state that the canary keeps are remembered, in whole hours.

@@ -20,7 +20,7 @@ pub mod answer;
 pub mod assign;
 pub mod attempt;
 pub mod budget;
-mod client_io;
+pub(crate) mod client_io;
 pub mod edit;
 pub mod failover;
 pub mod gauges;

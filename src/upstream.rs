@@ -14,6 +14,7 @@ mod dial;
 pub mod habits;
 pub mod headroom;
 pub mod limit;
+pub mod pace;
 pub mod pool;
 pub mod post;
 pub mod shared;

@@ -71,6 +71,7 @@ pub fn keep_running_values(old: &Config, mut new: Config) -> Config {
     new.proxy.listen = old.proxy.listen;
     new.proxy.workers = old.proxy.workers;
     new.proxy.max_connections = old.proxy.max_connections;
+    new.proxy.keep_alive = old.proxy.keep_alive;
     new.admin.listen = old.admin.listen;
     new.store.path.clone_from(&old.store.path);
     new
@@ -83,6 +84,10 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         (
             "proxy.max-connections",
             old.proxy.max_connections != new.proxy.max_connections,
+        ),
+        (
+            "proxy.keep-alive",
+            old.proxy.keep_alive != new.proxy.keep_alive,
         ),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("store.url", old.store.path != new.store.path),

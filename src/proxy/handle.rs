@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::answer::Answer;
@@ -20,6 +20,7 @@ use super::tries::{Tries, kept_upload, labelled, sample_of};
 use crate::arm::Arm;
 use crate::clock::monotonic_ms;
 use crate::llm::{self, Dialect};
+use crate::outcome::Outcome;
 use crate::upstream::body::{Upload as StreamedUpload, UploadBody, UploadState};
 use crate::upstream::breaker::Admission;
 
@@ -77,24 +78,9 @@ async fn respond(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Ans
             let upload = streamed_upload(read_ahead, rest, bytes, &plane);
             pinned(&call, &Routed::pinned(Arm::Legacy), upload).await
         }
-        ReadBody::TooLarge => refuse::answer(
-            Some(dialect),
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body-too-large",
-            refuse::BODY_TOO_LARGE,
-        ),
-        ReadBody::Stalled => refuse::answer(
-            Some(dialect),
-            StatusCode::REQUEST_TIMEOUT,
-            "body-stalled",
-            "the request body stopped arriving",
-        ),
-        ReadBody::Broken => refuse::answer(
-            Some(dialect),
-            StatusCode::BAD_REQUEST,
-            "body-broken",
-            "the request body broke off",
-        ),
+        ReadBody::TooLarge => refuse::too_large(Some(dialect)),
+        ReadBody::Stalled => refuse::stalled_body(Some(dialect)),
+        ReadBody::Broken => refuse::broken_body(Some(dialect)),
     }
 }
 
@@ -154,14 +140,17 @@ async fn pinned(call: &Call<'_>, routed: &Routed, upload: Upload) -> Response<An
     let sample = sample_of(call, routed, routed.arm, None);
     let is_probe = is_probe(call, routed);
     let tried = attempt(call, sample, upload, Hold::Nothing, is_probe).await;
-    if matches!(tried, Tried::Failed { .. }) && state.get() == UploadState::TooLarge {
-        let answer = refuse::answer(
-            call.dialect,
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body-too-large",
-            refuse::BODY_TOO_LARGE,
-        );
-        return labelled(call, routed, routed.arm, answer);
+    let refused = match (&tried, state.get()) {
+        (Tried::Answer(_), _) | (_, UploadState::Sound) => None,
+        (Tried::Failed { outcome, .. }, state) => match (outcome, state) {
+            (_, UploadState::TooLarge) => Some(refuse::too_large(call.dialect)),
+            (_, UploadState::ClientBroke) => Some(refuse::broken_body(call.dialect)),
+            (Outcome::ClientGone, _) => Some(refuse::stalled_body(call.dialect)),
+            _ => None,
+        },
+    };
+    if let Some(refused) = refused {
+        return labelled(call, routed, routed.arm, refused);
     }
     given(call, routed, tried)
 }
@@ -190,8 +179,9 @@ fn streamed_upload(
     plane: &WorkerPlane,
 ) -> Upload {
     let state = Rc::new(Cell::new(UploadState::Sound));
+    let pause = plane.config.proxy.client_stall;
     let left = plane.config.proxy.max_body_bytes.saturating_sub(read_bytes);
-    let streamed = StreamedUpload::new(read_ahead, rest, left, Rc::clone(&state));
+    let streamed = StreamedUpload::new(read_ahead, rest, left, Rc::clone(&state), pause);
     Upload {
         body: UploadBody::Streamed(streamed),
         state,

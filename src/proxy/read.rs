@@ -1,16 +1,14 @@
 //! Reading an eligible request's body: whole and bounded, or as far as it took to see that it is too large.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use tokio::time::Instant;
 
 use super::plane::{Worker, WorkerPlane};
-
-/// A client that sends nothing of its body for this long is given up.
-const UPLOAD_IDLE: Duration = Duration::from_secs(60);
+use crate::upstream::pace::Pace;
 
 /// Bodies of one worker that are kept at once, in bytes: however many requests a connection of HTTP/2 carries.
 const KEPT_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -78,8 +76,9 @@ pub(super) async fn read_body(
     let mut kept = Kept::nothing(Rc::clone(worker));
     let mut chunks: Vec<Bytes> = Vec::new();
     let mut bytes = 0u64;
+    let mut pace = Pace::new(proxy.client_stall);
     while !body.is_end_stream() {
-        let frame = match tokio::time::timeout(UPLOAD_IDLE, body.frame()).await {
+        let frame = match tokio::time::timeout_at(pace.due(Instant::now()), body.frame()).await {
             Err(_) => return ReadBody::Stalled,
             Ok(None) => break,
             Ok(Some(Err(_))) => return ReadBody::Broken,
@@ -90,6 +89,7 @@ pub(super) async fn read_body(
             continue;
         };
         bytes += chunk.len() as u64;
+        pace.came(chunk.len() as u64, Instant::now());
         let has_room = kept.add(chunk.len() as u64);
         chunks.push(chunk);
         if bytes > proxy.max_body_bytes {

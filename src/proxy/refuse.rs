@@ -85,7 +85,13 @@ pub fn check_head(
     dialect: Option<Dialect>,
     config: &ProxyConfig,
 ) -> Result<(), Box<Response<Answer>>> {
-    let refused = |status, kind, message| Err(Box::new(answer(dialect, status, kind, message)));
+    let refused = |status, kind, message| {
+        let mut answer = answer(dialect, status, kind, message);
+        // Who sends this may read the end of a request differently: nothing that follows it is served.
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(header::CONNECTION, close);
+        Err(Box::new(answer))
+    };
     let headers = request.headers();
     if !names_one_host(request) {
         return refused(
@@ -122,11 +128,7 @@ pub fn check_head(
         );
     }
     if hyper::body::Body::size_hint(request.body()).lower() > config.max_body_bytes {
-        return refused(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body-too-large",
-            BODY_TOO_LARGE,
-        );
+        return Err(Box::new(too_large(dialect)));
     }
     Ok(())
 }
@@ -148,5 +150,29 @@ fn names_one_host(request: &Request<Incoming>) -> bool {
     }
 }
 
-/// Said when a body is larger than `max-body`.
-pub const BODY_TOO_LARGE: &str = "the request body is larger than proxy.max-body";
+/// The answer to a body that is larger than `max-body`.
+#[must_use]
+pub fn too_large(dialect: Option<Dialect>) -> Response<Answer> {
+    let message = "the request body is larger than proxy.max-body";
+    let status = StatusCode::PAYLOAD_TOO_LARGE;
+    answer(dialect, status, "body-too-large", message)
+}
+
+/// The answer to a body that no longer comes, or hardly.
+#[must_use]
+pub fn stalled_body(dialect: Option<Dialect>) -> Response<Answer> {
+    let message = "the request body stopped arriving";
+    answer(
+        dialect,
+        StatusCode::REQUEST_TIMEOUT,
+        "body-stalled",
+        message,
+    )
+}
+
+/// The answer to a body whose framing is wrong, or that lacks its end.
+#[must_use]
+pub fn broken_body(dialect: Option<Dialect>) -> Response<Answer> {
+    let message = "the request body broke off";
+    answer(dialect, StatusCode::BAD_REQUEST, "body-broken", message)
+}

@@ -25,14 +25,10 @@ use super::gauges::Load;
 use super::handle::handle;
 use super::listener::Accepted;
 use super::plane::Worker;
-use super::streams::{StreamBody, Streams};
+use super::streams::{StreamBody, StreamExec, Streams};
 use crate::upstream::pool::MAX_HEAD_BYTES;
-use crate::upstream::shared::LocalExec;
 use crate::upstream::socket::{Socket, tune};
 
-/// From accept to a complete head, and between two requests of a connection. Above the idle timeouts of
-/// common load balancers, so that they close first.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Headers of a request at most.
 pub(super) const MAX_HEADERS: usize = 128;
 /// From the first byte of a TLS handshake to its last.
@@ -61,27 +57,33 @@ pub(super) struct Serving {
     pub(super) drain: Notify,
     pub(super) connection_ended: Notify,
     http1: http1::Builder,
-    http2: http2::Builder<LocalExec>,
+    http2: http2::Builder<StreamExec>,
+    streams: StreamExec,
+    keep_alive: Duration,
 }
 
 impl Serving {
     pub(super) fn new(worker: Worker, load: Arc<Load>) -> Self {
+        let streams = StreamExec::default();
+        let keep_alive = worker.plane().config.proxy.keep_alive;
         Self {
             worker: Rc::new(worker),
             load,
             drain: Notify::new(),
             connection_ended: Notify::new(),
-            http1: http1_settings(),
-            http2: http2_settings(),
+            http1: http1_settings(keep_alive),
+            http2: http2_settings(streams.clone()),
+            streams,
+            keep_alive,
         }
     }
 }
 
-fn http1_settings() -> http1::Builder {
+fn http1_settings(keep_alive: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
     // Without a timer, hyper ignores the head timeout.
     http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(keep_alive)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(MAX_HEAD_BYTES)
@@ -90,8 +92,8 @@ fn http1_settings() -> http1::Builder {
     http
 }
 
-fn http2_settings() -> http2::Builder<LocalExec> {
-    let mut http = http2::Builder::new(LocalExec);
+fn http2_settings(exec: StreamExec) -> http2::Builder<StreamExec> {
+    let mut http = http2::Builder::new(exec);
     // The bounds on streams that are opened only to be reset are h2's own.
     http.timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -161,7 +163,7 @@ async fn told_to_drain(serving: &Serving) {
 async fn speaks_http2(serving: &Serving, tcp: &TcpStream) -> Option<bool> {
     tokio::select! {
         biased;
-        sniffed = tokio::time::timeout(HEAD_TIMEOUT, sniff(tcp)) => sniffed.ok()?,
+        sniffed = tokio::time::timeout(serving.keep_alive, sniff(tcp)) => sniffed.ok()?,
         // Nothing was asked yet: HTTP/1 says goodbye without a word.
         () = told_to_drain(serving) => Some(false),
     }
@@ -203,7 +205,8 @@ async fn serve_http1(serving: &Rc<Serving>, socket: Socket) -> hyper::Result<()>
     let broken = Rc::new(Cell::new(false));
     let service =
         service_fn(|request| handle(Rc::clone(&serving.worker), request, Rc::clone(&broken)));
-    let io = TokioIo::new(ClientIo::new(socket, Rc::clone(&broken)));
+    let stall = serving.worker.plane().config.proxy.client_stall;
+    let io = TokioIo::new(ClientIo::new(socket, Rc::clone(&broken), stall));
     let mut connection = std::pin::pin!(serving.http1.serve_connection(io, service));
     tokio::select! {
         // The connection first: a request that is here already is answered.
@@ -219,21 +222,23 @@ async fn serve_http1(serving: &Rc<Serving>, socket: Socket) -> hyper::Result<()>
 async fn serve_http2(serving: &Rc<Serving>, socket: Socket) -> hyper::Result<()> {
     let streams = Rc::new(Streams::new());
     let worker = Rc::clone(&serving.worker);
+    let stall = worker.plane().config.proxy.client_stall;
     let service = service_fn(|request| {
         let (worker, place) = (Rc::clone(&worker), Streams::place(&streams));
+        serving.streams.expect(&place, stall);
         async move {
             // An answer that breaks off resets its stream: nobody else has to know.
             let answer = handle(worker, request, Rc::default()).await?;
             Ok::<_, Infallible>(answer.map(|answer| StreamBody::new(answer, place)))
         }
     });
-    let io = TokioIo::new(socket);
+    let io = TokioIo::new(ClientIo::new(socket, Rc::default(), stall));
     let mut connection = std::pin::pin!(serving.http2.serve_connection(io, service));
     let is_idle = tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
         () = told_to_drain(serving) => false,
-        () = streams.quiet_for(HEAD_TIMEOUT) => true,
+        () = streams.quiet_for(serving.keep_alive) => true,
     };
     connection.as_mut().graceful_shutdown();
     if !is_idle {

@@ -1,16 +1,21 @@
-//! The requests under way on one HTTP/2 connection, so that one without any can be closed.
+//! The requests under way on one HTTP/2 connection: one without any can be closed, and one whose client
+//! takes nothing of its answer is reset.
 //!
-//! HTTP/2 has no timeout of its own for a client that connects and asks nothing.
+//! HTTP/2 has no timeout of its own for a client that connects and asks nothing, nor for one that asks and
+//! gives an answer no room: it can live and read everything else. hyper runs each request as a task, which
+//! its executor is handed right after the request was; the task ends here, and that resets its stream alone.
 
-use std::cell::Cell;
-use std::pin::Pin;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
+use hyper::rt::Executor;
+use tokio::time::{Instant, Sleep};
 
 use super::answer::{Answer, BrokenOff};
 
@@ -23,13 +28,74 @@ pub(super) struct Streams {
 
 /// One request under way; its end is the drop of this.
 #[derive(Debug)]
-pub(super) struct Place(Rc<Streams>);
+pub(super) struct Place {
+    streams: Rc<Streams>,
+    taken: Rc<Taken>,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get().saturating_sub(1));
-        self.0.quiet_since.set(Instant::now());
+        let streams = &self.streams;
+        streams.open.set(streams.open.get().saturating_sub(1));
+        streams.quiet_since.set(Instant::now());
     }
+}
+
+/// How far the client is with one answer.
+#[derive(Debug, Default)]
+struct Taken {
+    /// Since when it has something to take, and has not come for more.
+    waits_since: Cell<Option<Instant>>,
+}
+
+/// Runs the requests of one worker's HTTP/2 connections, each until its client takes nothing any more.
+#[derive(Debug, Clone, Default)]
+pub(super) struct StreamExec {
+    /// The request whose task comes next, and how long its client may take nothing.
+    next: Rc<RefCell<Option<(Rc<Taken>, Duration)>>>,
+}
+
+impl StreamExec {
+    /// The next task is the one of this request.
+    pub(super) fn expect(&self, place: &Place, stall: Duration) {
+        *self.next.borrow_mut() = Some((Rc::clone(&place.taken), stall));
+    }
+}
+
+impl<F: Future + 'static> Executor<F> for StreamExec {
+    fn execute(&self, task: F) {
+        let next = self.next.borrow_mut().take();
+        drop(tokio::task::spawn_local(async move {
+            match next {
+                Some((taken, stall)) => taken_or_cut(task, &taken, stall).await,
+                None => drop(task.await),
+            }
+        }));
+    }
+}
+
+/// Runs the task to its end, or until its answer waits for the client for longer than `stall`.
+async fn taken_or_cut(task: impl Future, taken: &Taken, stall: Duration) {
+    let mut task = pin!(task);
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(|cx| {
+        if task.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // Most of the time the arm is waited for, and no timer is needed.
+        let Some(since) = taken.waits_since.get() else {
+            return Poll::Pending;
+        };
+        let at = since + stall;
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        ready!(timer.as_mut().poll(cx));
+        tracing::debug!("a client took nothing of its answer for too long; its stream is reset");
+        Poll::Ready(())
+    })
+    .await;
 }
 
 impl Streams {
@@ -42,7 +108,10 @@ impl Streams {
 
     pub(super) fn place(this: &Rc<Self>) -> Place {
         this.open.set(this.open.get() + 1);
-        Place(Rc::clone(this))
+        Place {
+            streams: Rc::clone(this),
+            taken: Rc::default(),
+        }
     }
 
     /// Resolves when there was no request for so long.
@@ -67,15 +136,12 @@ impl Streams {
 #[derive(Debug)]
 pub(super) struct StreamBody {
     answer: Answer,
-    _place: Place,
+    place: Place,
 }
 
 impl StreamBody {
     pub(super) const fn new(answer: Answer, place: Place) -> Self {
-        Self {
-            answer,
-            _place: place,
-        }
+        Self { answer, place }
     }
 }
 
@@ -87,7 +153,12 @@ impl Body for StreamBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        Pin::new(&mut self.get_mut().answer).poll_frame(cx)
+        let this = self.get_mut();
+        let waits_since = &this.place.taken.waits_since;
+        waits_since.set(None);
+        let frame = ready!(Pin::new(&mut this.answer).poll_frame(cx));
+        waits_since.set(Some(Instant::now()));
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -101,7 +172,20 @@ impl Body for StreamBody {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_task_ends_when_its_client_takes_nothing_and_not_while_the_arm_is_waited_for() {
+        let stall = Duration::from_millis(20);
+        let taken = Taken::default();
+        let endless = taken_or_cut(pending::<()>(), &taken, stall);
+        let waited = tokio::time::timeout(Duration::from_millis(60), endless).await;
+        assert!(waited.is_err(), "nothing waits for the client");
+        taken.waits_since.set(Some(Instant::now()));
+        taken_or_cut(pending::<()>(), &taken, stall).await;
+    }
 
     #[tokio::test]
     async fn a_connection_is_quiet_only_while_no_request_is_under_way() {

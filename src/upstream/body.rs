@@ -6,17 +6,25 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::pace::Pace;
 
 /// How an upload that is streamed through ended, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadState {
     /// Still running, or complete.
     Sound,
+    /// The client owes its next bytes: what does not happen meanwhile is not the upstream's fault.
+    Waiting,
     /// The client's side broke: whatever the upstream then does is not its fault.
     ClientBroke,
+    /// The client owed its next bytes for too long.
+    Stalled,
     /// The client sent more than the limit.
     TooLarge,
 }
@@ -38,22 +46,29 @@ pub struct Upload {
     rest: Incoming,
     left_bytes: u64,
     state: Rc<Cell<UploadState>>,
+    pace: Pace,
+    /// Set when the client was waited for.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Upload {
-    /// Streams `read_ahead`, then at most `left_bytes` of `rest`; `state` tells how it went.
+    /// Streams `read_ahead`, then at most `left_bytes` of `rest`; `state` tells how it went. A client that
+    /// sends nothing for `pause` is given up.
     #[must_use]
     pub fn new(
         read_ahead: Vec<Bytes>,
         rest: Incoming,
         left_bytes: u64,
         state: Rc<Cell<UploadState>>,
+        pause: Duration,
     ) -> Self {
         Self {
             read_ahead: read_ahead.into_iter(),
             rest,
             left_bytes,
             state,
+            pace: Pace::new(pause),
+            timer: None,
         }
     }
 }
@@ -66,7 +81,8 @@ impl fmt::Display for UploadCut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             UploadState::TooLarge => f.write_str("the request body is larger than max-body"),
-            UploadState::Sound | UploadState::ClientBroke => {
+            UploadState::Stalled => f.write_str("the client stopped sending its request body"),
+            UploadState::Sound | UploadState::Waiting | UploadState::ClientBroke => {
                 f.write_str("the client broke off its request body")
             }
         }
@@ -128,12 +144,18 @@ impl Upload {
         if let Some(bytes) = self.read_ahead.next() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        let frame = std::task::ready!(Pin::new(&mut self.rest).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.rest).poll_frame(cx) else {
+            self.state.set(UploadState::Waiting);
+            std::task::ready!(self.poll_due(cx));
+            return Poll::Ready(Some(Err(self.cut(UploadState::Stalled))));
+        };
+        self.state.set(UploadState::Sound);
         Poll::Ready(match frame {
             None => None,
             Some(Err(_)) => Some(Err(self.cut(UploadState::ClientBroke))),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.pace.came(length, Instant::now());
                 match self.left_bytes.checked_sub(length) {
                     Some(left_bytes) => {
                         self.left_bytes = left_bytes;
@@ -143,6 +165,18 @@ impl Upload {
                 }
             }
         })
+    }
+
+    /// The client is waited for. Resolves when that took too long.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let due = self.pace.due(Instant::now());
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        timer.as_mut().poll(cx)
     }
 
     fn cut(&self, state: UploadState) -> UploadCut {

@@ -147,6 +147,8 @@ fn daemon(facts: &mut Facts, config: &Config) {
     facts.put("proxy.danger-open-relay", proxy.danger_open_relay);
     facts.put("proxy.workers", proxy.workers);
     facts.put("proxy.max-connections", proxy.max_connections);
+    facts.put("proxy.keep-alive", time(proxy.keep_alive));
+    facts.put("proxy.client-stall", time(proxy.client_stall));
     facts.put("proxy.drain", time(proxy.drain));
     facts.put("proxy.learned-ids-ttl", time(proxy.learned_ids_ttl));
     if let Some(name) = &proxy.tag_header {

@@ -59,6 +59,12 @@ pub(super) fn proxy(reader: &mut Reader<'_>, root: &Section<'_>) -> ProxyConfig 
             .and_then(NonZeroUsize::new)
             .or(NonZeroUsize::new(defaults::MAX_CONNECTIONS))
             .unwrap_or(NonZeroUsize::MIN),
+        keep_alive: reader
+            .read(&section, "keep-alive", leaf::positive_duration)
+            .unwrap_or(defaults::KEEP_ALIVE),
+        client_stall: reader
+            .read(&section, "client-stall", leaf::positive_duration)
+            .unwrap_or(defaults::CLIENT_STALL),
         drain: reader
             .read(&section, "drain", leaf::duration)
             .unwrap_or(defaults::DRAIN),

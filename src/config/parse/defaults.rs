@@ -18,6 +18,9 @@ pub(super) const REPLAY_BODY_BYTES: u64 = 8 << 20;
 pub(super) const RESPONSE_HEADERS: bool = true;
 pub(super) const TRUNCATION_EVENT: bool = true;
 pub(super) const MAX_CONNECTIONS: usize = 10_000;
+/// Above the idle timeouts of common load balancers, so that they close first.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(75);
+pub(super) const CLIENT_STALL: Duration = Duration::from_secs(60);
 /// `workers = 0` takes as many threads as there are cores, up to this.
 pub(super) const MOST_WORKERS: usize = 4;
 pub(super) const DRAIN: Duration = Duration::from_secs(30);

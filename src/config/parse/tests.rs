@@ -153,7 +153,7 @@ fn the_example_shows_the_built_in_defaults() {
     let built_in = config(MINIMAL);
     assert_eq!(config(EXAMPLE), built_in);
     let (text, count) = with_defaults_written_out();
-    assert_eq!(count, 47, "{text}");
+    assert_eq!(count, 49, "{text}");
     assert_eq!(config(&text), built_in);
 }
 

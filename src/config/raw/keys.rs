@@ -25,6 +25,8 @@ pub(in crate::config) const TABLES: [(&str, &[&str]); 18] = [
             "clients",
             "workers",
             "max-connections",
+            "keep-alive",
+            "client-stall",
             "drain",
             "learned-ids-ttl",
             "tag-header",
