@@ -27,6 +27,7 @@ use crate::proxy::plane::Plane;
 use crate::store::Store;
 use crate::trace::export::Fates;
 use events::Feed;
+use reader_io::ReaderIo;
 
 mod api;
 mod auth;
@@ -34,12 +35,18 @@ mod dashboard;
 mod events;
 mod metrics;
 mod query;
+mod reader_io;
 mod requests;
 mod series;
 
 /// Connections at most; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 128;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// For all of a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// A reader that takes nothing of its answer for so long is cut: it holds one of few connections.
+const STALL: Duration = Duration::from_secs(30);
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// What the admin port works with.
@@ -89,7 +96,9 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_headers(64)
-                .serve_connection(TokioIo::new(tcp), service);
+                .max_header_size(MAX_HEAD_BYTES)
+                .max_buf_size(MAX_HEAD_BYTES)
+                .serve_connection(TokioIo::new(ReaderIo::new(tcp, STALL)), service);
             tokio::select! {
                 served = served => {
                     if let Err(error) = served {
@@ -157,14 +166,16 @@ async fn mutate(admin: &Admin, request: Request<Incoming>, path: &str) -> Answer
         action.to_owned(),
         request.method().clone(),
     );
-    let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES)
-        .collect()
-        .await
-    else {
-        return error(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is too large or broke off",
-        );
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            return error(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is too large or broke off",
+            );
+        }
+        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body does not arrive"),
     };
     api::operate(admin, &method, rollout, &action, &body.to_bytes()).await
 }
