@@ -199,15 +199,21 @@ async fn send(
         let (at, timed_out) = limits.head_by(Instant::now());
         let answer = tokio::time::timeout_at(at, connection.send(request)).await;
         let error = match answer {
+            // The arm cannot answer what the client has not sent.
+            Err(_) if state.get() == UploadState::Waiting => return Err(Outcome::ClientGone),
             Err(_) => return Err(timed_out),
             // The proxy in between wants other credentials: the arm was not asked.
             Ok(Ok(response)) if connection.is_relayed() && response.status() == RELAY_REFUSES => {
                 return Err(Outcome::Connect);
             }
+            // Nobody asked for another protocol, and what follows would be no HTTP.
+            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(Outcome::Reset);
+            }
             Ok(Ok(response)) => return Ok((response, connection)),
             Ok(Err(error)) => error,
         };
-        if state.get() != UploadState::Sound {
+        if !matches!(state.get(), UploadState::Sound | UploadState::Waiting) {
             return Err(Outcome::ClientGone);
         }
         // The provider closed a connection that had been idle, or said goodbye to one; that says nothing

@@ -24,6 +24,8 @@ use crate::arm::Arm;
 use crate::recorder::{Recorder, SampleSink};
 use crate::trace::export::SpanSink;
 
+mod files;
+
 /// Accepted connections that wait for their worker at most.
 const HAND_OVER: usize = 1_024;
 const ACCEPT_BACK_OFF_MAX: Duration = Duration::from_secs(1);
@@ -97,7 +99,8 @@ impl DataPlane {
             })?);
             ends.push(end);
         }
-        let permits = Arc::new(Semaphore::new(config.proxy.max_connections.get()));
+        let connections = files::affordable(config.proxy.max_connections.get());
+        let permits = Arc::new(Semaphore::new(connections));
         let drain_by = drain_by.clone();
         let accept = || accept_all(listener, ends, permits, drain_by);
         threads.push(start_thread("listener", accept)?);

@@ -25,6 +25,10 @@ use crate::config::values::BaseUrl;
 use crate::config::{ArmConfig, HttpVersion};
 use crate::outcome::Outcome;
 
+/// Too many open files, on the whole machine and in this process; the same numbers on Linux, macOS and BSD.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
 /// An arm's address and, for `https://`, how to trust it.
 #[derive(Clone)]
 pub struct Target {
@@ -223,10 +227,13 @@ impl Target {
     ) -> Result<Connected, ConnectError> {
         let dialled = dial(addresses).await;
         let (mut tcp, passed_over) = dialled.map_err(|error| {
-            ConnectError::new(
-                Outcome::Connect,
-                format!("no connection{}: {error}", self.by_the_way()),
-            )
+            // The arm was never asked.
+            let outcome = match error.raw_os_error() {
+                Some(ENFILE | EMFILE) => Outcome::Internal,
+                _ => Outcome::Connect,
+            };
+            let message = format!("no connection{}: {error}", self.by_the_way());
+            ConnectError::new(outcome, message)
         })?;
         tune(&tcp);
         if let Some(via) = self.via.as_ref().filter(|_| self.is_tunnelled()) {
