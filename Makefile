@@ -4,7 +4,7 @@ VENV := .venv
 TOOLS := .tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix mixed-load fuzz demo bench bench-history lint packages sdk-venv sdk-node page-node prometheus clean
+.PHONY: test test-long fault-matrix mixed-load hostile fuzz demo bench bench-history lint packages sdk-venv sdk-node page-node prometheus clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv sdk-node page-node prometheus lint
@@ -24,6 +24,14 @@ fault-matrix:
 ## make mixed-load: ten minutes of load while the canary fails in another way every few seconds
 mixed-load:
 	CUTOVER_MIXED_LOAD_S=600 cargo test --test it mixed_load -- --nocapture
+
+## make hostile: what hostile clients get, then slowhttptest against a started daemon (HOSTILE_S=20 per attack)
+HOSTILE_S ?= 20
+hostile:
+	@command -v slowhttptest >/dev/null || { echo "make hostile needs: apt-get install slowhttptest" >&2; exit 2; }
+	cargo test --test it hostile
+	cargo build
+	tests/slow/run.sh target/debug/cutover $(HOSTILE_S)
 
 ## make fuzz: every parser of bytes from outside, five minutes each (FUZZ_S=300); needs a nightly compiler and cargo-fuzz
 FUZZ_S ?= 300

@@ -234,6 +234,12 @@ impl Client {
         Ok(Answer { head, body, end })
     }
 
+    /// Reads and drops whatever comes next; false at the end of the connection, however that is.
+    pub(crate) async fn read_any(&mut self) -> bool {
+        self.buffer.clear();
+        self.fill().await.is_ok()
+    }
+
     /// True if nothing arrives for this long. Only ever wrong by saying yes.
     pub(crate) async fn is_silent_for(&mut self, quiet: Duration) -> bool {
         self.buffer.is_empty() && timeout(quiet, self.stream.readable()).await.is_err()

@@ -10,6 +10,7 @@ mod complete;
 mod decision_log;
 mod events;
 mod history;
+mod hostile;
 mod keys;
 mod load;
 mod metrics;

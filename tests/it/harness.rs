@@ -40,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) canary_path: Option<String>,
     /// In place of the provider's own address.
     pub(crate) canary_url: Option<String>,
+    /// In place of the provider's own address.
+    pub(crate) legacy_url: Option<String>,
 }
 
 /// A rollout that no evidence ever moves, so that only the test does. `lines` are further keys of it.
@@ -120,7 +122,9 @@ impl Rig {
             let path = path.unwrap_or_else(|| "/v1".to_owned());
             format!("http://127.0.0.1:{}{path}", provider.port())
         };
-        let legacy_url = url(&legacy, setup.legacy_path);
+        let legacy_url = setup
+            .legacy_url
+            .unwrap_or_else(|| url(&legacy, setup.legacy_path));
         let canary_url = setup
             .canary_url
             .unwrap_or_else(|| url(&canary, setup.canary_path));

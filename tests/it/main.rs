@@ -21,6 +21,8 @@ mod harness;
 #[cfg(test)]
 mod headroom;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod include_usage;
 #[cfg(test)]
 mod limits;

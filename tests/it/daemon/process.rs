@@ -210,6 +210,11 @@ impl Daemon {
         tokio::task::block_in_place(|| command.output().unwrap())
     }
 
+    /// Its number.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its short name.
     pub(super) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
