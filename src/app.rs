@@ -7,7 +7,6 @@
 //! Where the data port is handed down ([`crate::service`]), a new process may begin before the old one has ended:
 //! it stands by ([`stand_by`]) until it holds the store's lock.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,9 +35,13 @@ use crate::store::Store;
 use crate::store::lock::{Lock, Tried};
 use crate::trace::export::{self, Fates};
 
+mod error;
 mod ports;
 mod stand_by;
 
+pub use error::StartError;
+
+use error::other;
 use ports::listen;
 use stand_by::Waiting;
 
@@ -63,56 +66,6 @@ pub enum Source {
     /// Built in; never changes.
     BuiltIn,
 }
-
-/// Why the daemon cannot start.
-#[derive(Debug)]
-pub enum StartError {
-    /// A port cannot be listened on.
-    Listen {
-        /// The configuration key.
-        key: &'static str,
-        /// Its value.
-        addr: SocketAddr,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// Another process writes to the database.
-    StoreInUse {
-        /// The database file.
-        path: PathBuf,
-        /// That process, if it is known.
-        holder: Option<u32>,
-    },
-    /// Anything else, in one sentence with its remedy.
-    Other(String),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen { key, addr, error } => {
-                write!(
-                    f,
-                    "cannot listen on {addr}: {error}; free the port or change {key}"
-                )
-            }
-            Self::StoreInUse { path, holder } => {
-                let path = path.display();
-                write!(f, "another cutover uses `{path}`")?;
-                if let Some(holder) = holder {
-                    write!(f, " (process {holder})")?;
-                }
-                f.write_str(
-                    "; stop it first, or give this one a store.url of its own \
-                     (a restart without a gap needs socket activation, see docs/deploying.md)",
-                )
-            }
-            Self::Other(message) => f.write_str(message),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// The running daemon.
 #[derive(Debug)]
@@ -208,21 +161,14 @@ pub async fn start_on(config: Config, source: Source, given: Sockets) -> Result<
         reloads: reloaded,
         alerts,
     };
-    let drain = config.proxy.drain;
-    let mut stand_by = StandBy::begin(config).map_err(other)?;
-    let (begun, planes) = match tried {
-        Tried::Taken(lock) => {
-            let store = open_store(&parts.store, &parts.alerts).await?;
-            let begun = begin(stand_by, parts, store).await.map_err(other)?;
-            let planes = begun.0.planes();
-            (Ok((begun, lock)), planes)
-        }
-        Tried::Held(_) => {
-            let is_restored = stand_by::restore(&mut stand_by, &parts.store.path).await;
-            let planes = stand_by.planes();
-            (Err((stand_by, parts, is_restored)), planes)
-        }
+    // While the other process answers, a port of both is its own; one that takes longer is stuck.
+    let admin_after = if admin_is_given {
+        config.proxy.drain + STUCK_AFTER
+    } else {
+        Duration::ZERO
     };
+    let stand_by = StandBy::begin(config).map_err(other)?;
+    let (outset, planes) = set_out(tried, stand_by, parts).await?;
     let (drain_by, drain_receiver) = watch::channel(None);
     let (spans, span_queue) = export::channel();
     let fates = spans.fates();
@@ -230,7 +176,7 @@ pub async fn start_on(config: Config, source: Source, given: Sockets) -> Result<
         .map_err(other)?;
     // From here on only the workers hold sinks: driver and exporter end when the last of them is gone.
     drop((recorder, spans));
-    let (ready, is_ready) = watch::channel(!matches!(begun, Err((_, _, false))));
+    let (ready, is_ready) = watch::channel(!matches!(outset, Outset::Unread(..)));
     let shown = Shown {
         listener: TcpListener::from_std(admin_listener).map_err(other)?,
         planes: planes.clone(),
@@ -238,16 +184,10 @@ pub async fn start_on(config: Config, source: Source, given: Sockets) -> Result<
         gauges: data_plane.gauges.clone(),
         spans: fates,
     };
-    let control = match begun {
-        Ok((begun, lock)) => Control::Running(run(begun, lock, shown)),
-        Err((stand_by, parts, _)) => {
+    let control = match outset {
+        Outset::Deciding(begun, lock) => Control::Running(run(*begun, lock, shown)),
+        Outset::StandingBy(stand_by, parts) | Outset::Unread(stand_by, parts) => {
             let waiting = Waiting::new(stand_by, parts, ready.clone(), drain_receiver);
-            // While the other process answers, a port of both is its own; one that takes longer is stuck.
-            let admin_after = if admin_is_given {
-                drain + STUCK_AFTER
-            } else {
-                Duration::ZERO
-            };
             Control::StandingBy(tokio::spawn(waiting.take_over(shown, admin_after)))
         }
     };
@@ -263,6 +203,39 @@ pub async fn start_on(config: Config, source: Source, given: Sockets) -> Result<
         alerts: tokio::spawn(alerts_task),
         watching: tokio::spawn(watch_config(source, reloads)),
     })
+}
+
+/// How a control plane sets out.
+enum Outset {
+    /// It holds the store.
+    Deciding(Box<Begun>, Lock),
+    /// Another process does; the stored weights are in force.
+    StandingBy(StandBy, Parts),
+    /// Another process does, and the store cannot be read: legacy answers everything.
+    Unread(StandBy, Parts),
+}
+
+async fn set_out(
+    tried: Tried,
+    mut stand_by: StandBy,
+    parts: Parts,
+) -> Result<(Outset, watch::Receiver<Arc<Plane>>), StartError> {
+    let planes = stand_by.planes();
+    let outset = match tried {
+        Tried::Taken(lock) => {
+            let store = open_store(&parts.store, &parts.alerts).await?;
+            let begun = begin(stand_by, parts, store).await.map_err(other)?;
+            Outset::Deciding(Box::new(begun), lock)
+        }
+        Tried::Held(_) => {
+            if stand_by::restore(&mut stand_by, &parts.store.path).await {
+                Outset::StandingBy(stand_by, parts)
+            } else {
+                Outset::Unread(stand_by, parts)
+            }
+        }
+    };
+    Ok((outset, planes))
 }
 
 /// A driver with the way to it and its store.
@@ -392,8 +365,4 @@ async fn watch_config(source: Source, reloads: mpsc::Sender<Reloaded>) {
         // The sender stays alive, so that the driver never sees a closed channel.
         Source::BuiltIn => reloads.closed().await,
     }
-}
-
-fn other(error: impl fmt::Display) -> StartError {
-    StartError::Other(error.to_string())
 }

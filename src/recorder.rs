@@ -241,7 +241,7 @@ impl Samples {
                 self.held.push(batch);
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// How much is kept.

@@ -115,6 +115,10 @@ async fn keep_asking(shared: Arc<Shared>) {
                     shared.by_canary.fetch_add(1, Ordering::SeqCst);
                 }
                 shared.answered.fetch_add(1, Ordering::SeqCst);
+                // What every client has to heed.
+                if answer.head.header("connection") == Some("close") {
+                    client = None;
+                }
             }
             Ok(answer) => {
                 let text = format!("{} {:?} {}", answer.head.status, answer.end, answer.text());
