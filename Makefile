@@ -4,7 +4,7 @@ VENV := .venv
 TOOLS := .tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix mixed-load fuzz demo bench bench-history lint packages sdk-venv sdk-node page-node prometheus clean
+.PHONY: test test-long fault-matrix mixed-load fuzz demo bench bench-store bench-history lint packages sdk-venv sdk-node page-node prometheus clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv sdk-node page-node prometheus lint
@@ -46,11 +46,15 @@ lint:
 demo:
 	cargo run --release -- demo
 
-## make bench: time of a look; CPU per request and per chunk against nginx and HAProxy
-bench: bench-packages
+## make bench: time of a look; CPU per request and per chunk against nginx and HAProxy; what a sample costs to keep
+bench: bench-packages bench-store
 	cargo build --release
 	cargo bench --bench controller
 	cargo bench --bench proxy
+
+## make bench-store: CPU per sample behind the request path, rows per second, retention, cold start (needs 2 GB of disk)
+bench-store:
+	cargo bench --bench store
 
 ## make bench-history: the page and the proxy with 30 days in the store (needs 8 GB of disk)
 bench-history:
