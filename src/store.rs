@@ -39,11 +39,14 @@ mod error;
 mod health;
 mod history;
 mod inbox;
+mod insert;
 mod intervals;
 mod learned;
+mod limits;
 mod read;
 mod requests;
 mod retention;
+mod rows;
 mod series;
 mod sqlite;
 #[cfg(test)]
@@ -61,7 +64,8 @@ pub use requests::{RequestFilter, RequestPage, StoredRequest};
 pub use series::{SeriesPoint, finest_step_ms};
 pub use told::BudgetTold;
 
-use inbox::{Limits, Shared};
+use inbox::Shared;
+use limits::Limits;
 
 /// A rollout as rows name it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,6 @@
 //! The task that owns the writing connection.
 //!
-//! It wakes every 250 ms, earlier for 500 attempts or a decision, and stores first the decisions one by
+//! It wakes every 250 ms, earlier for 4,000 attempts or a decision, and stores first the decisions one by
 //! one, then everything else in one transaction, then does one small step of retention.
 //! **Trouble:** after any failure the connection is closed, the rows are kept, health turns bad once,
 //! and the next try comes after a pause that doubles. **Recovery:** a new connection proves itself with
@@ -17,6 +17,7 @@ use super::error::{Fault, describe, fault_of};
 use super::health::{Identity, check_folder};
 use super::inbox::{Batch, Shared};
 use super::retention::Retention;
+use super::rows::Kinds;
 use super::sqlite::{self, OpenError};
 use super::{Known, StoreError, batch, write};
 use crate::clock::UnixMillis;
@@ -57,6 +58,7 @@ pub(super) struct Writer {
     identity: Option<Identity>,
     /// Rows that a try could not store.
     batch: Batch,
+    kinds: Kinds,
     /// The states that the file holds, to be written into its successor if it gets lost.
     known: Known,
     /// The number of the latest decision that is known.
@@ -91,6 +93,7 @@ impl Writer {
             connection: Some(connection),
             identity: None,
             batch: Batch::default(),
+            kinds: Kinds::default(),
             known,
             last_decision: 0,
             restore: false,
@@ -182,7 +185,7 @@ impl Writer {
             let now = UnixMillis::now();
             if let Some(connection) = &mut self.connection {
                 let canary = self.shared.canary();
-                self.retention.step(connection, now, canary).await?;
+                self.retention.turn(connection, now, canary).await?;
             }
         }
         Ok(())
@@ -236,6 +239,7 @@ impl Writer {
     }
 
     async fn disconnect(&mut self) {
+        self.kinds.forget();
         if let Some(connection) = self.connection.take() {
             // The connection is given up because it failed: its last words are of no use.
             drop(connection.close().await);
@@ -312,7 +316,8 @@ impl Writer {
         }
         sqlite::full_disk_for_tests(connection, &self.shared.limits).await?;
         let rows = self.shared.config.requests;
-        match batch::store_batch(connection, &self.batch, rows).await {
+        let (kinds, now) = (&mut self.kinds, UnixMillis::now());
+        match batch::store_batch(connection, &self.batch, rows, kinds, now).await {
             Ok(()) => {
                 for row in std::mem::take(&mut self.batch).states {
                     match self.known.get(&row.rollout_id) {
@@ -326,7 +331,7 @@ impl Writer {
                 if fault_of(&error) == Fault::Refused {
                     // It would be refused for ever and keep all others from being stored.
                     let lost = std::mem::take(&mut self.batch);
-                    let samples = lost.attempts.len() + lost.learned.len();
+                    let samples = lost.attempts().count() + lost.learned.len();
                     self.shared.count_dropped(samples, lost.cells.len());
                 }
                 Err(error.into())
@@ -367,7 +372,7 @@ impl Writer {
 
     async fn end(mut self) -> Result<(), StoreError> {
         let (attempts, commits) = self.shared.end();
-        let attempts = attempts + self.batch.attempts.len();
+        let attempts = attempts + self.batch.attempts().count();
         self.shared.count_dropped(attempts, 0);
         self.shared.readers().close().await;
         let mut error = self.write_error.take();

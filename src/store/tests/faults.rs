@@ -320,7 +320,7 @@ async fn rows_that_break_a_rule_are_refused_and_hold_up_nobody() {
     let mut shell = place.shell().await;
     sqlx::raw_sql(
         "CREATE TRIGGER picky BEFORE INSERT ON decision WHEN NEW.kind = 'odd' BEGIN SELECT RAISE(ABORT, 'odd'); END;
-         CREATE TRIGGER fussy BEFORE INSERT ON request WHEN NEW.arm = 'canary' BEGIN SELECT RAISE(ABORT, 'odd'); END;",
+         CREATE TRIGGER fussy BEFORE INSERT ON request_kind WHEN NEW.arm = 'canary' BEGIN SELECT RAISE(ABORT, 'odd'); END;",
     )
     .execute(&mut shell)
     .await
