@@ -4,7 +4,7 @@ VENV := .venv
 TOOLS := .tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix mixed-load hostile chaos soak fuzz demo bench bench-history deb check-package lint packages sdk-venv sdk-node page-node prometheus audit clean
+.PHONY: test test-long fault-matrix mixed-load hostile chaos soak fuzz demo bench bench-store bench-history deb check-package lint packages sdk-venv sdk-node page-node prometheus audit clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv sdk-node page-node prometheus lint
@@ -74,12 +74,16 @@ lint:
 demo:
 	cargo run --release -- demo
 
-## make bench: time of a look; the table against nginx and HAProxy, ten minutes (BENCH=--quick: two)
+## make bench: time of a look; the table against nginx and HAProxy, ten minutes (BENCH=--quick: two); what a sample costs to keep
 BENCH ?=
-bench: bench-packages
+bench: bench-packages bench-store
 	cargo build --release
 	cargo bench --bench controller
 	cargo bench --bench proxy -- $(BENCH)
+
+## make bench-store: CPU per sample behind the request path, rows per second, retention, cold start (needs 2 GB of disk)
+bench-store:
+	cargo bench --bench store
 
 ## make bench-history: the page and the proxy with 30 days in the store (needs 8 GB of disk)
 bench-history:

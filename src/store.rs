@@ -41,12 +41,15 @@ pub mod glance;
 mod health;
 mod history;
 mod inbox;
+mod insert;
 mod intervals;
 mod learned;
+mod limits;
 pub mod lock;
 mod read;
 mod requests;
 mod retention;
+mod rows;
 mod series;
 mod sqlite;
 #[cfg(test)]
@@ -64,7 +67,8 @@ pub use requests::{RequestFilter, RequestPage, StoredRequest};
 pub use series::{SeriesPoint, finest_step_ms};
 pub use told::BudgetTold;
 
-use inbox::{Limits, Shared};
+use inbox::Shared;
+use limits::Limits;
 
 /// A rollout as rows name it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -53,20 +53,30 @@ async fn requests(
     from: i64,
     to: i64,
 ) -> Result<(), sqlx::Error> {
+    // Kind 1 + 4 x canary + 2 x streamed + failed.
     sqlx::query(
-        "WITH RECURSIVE n(at) AS (SELECT $2 UNION ALL SELECT at + 1000 / $4 FROM n WHERE at + 1000 / $4 < $3)
-         INSERT INTO request (started_at, rollout, rollout_id, arm, assigned_arm, stage, weight_bps, model,
-             streamed, outcome, status, latency_ms, ttft_ms, input_tokens, cached_input_tokens,
-             cache_write_tokens, output_tokens, cost_usd, attempt, role, upstream_request_id, config_epoch,
-             key_hash, cache_write_1h_tokens)
-         SELECT at, 'bench', $1, iif(at / 100 % 2, 'canary', 'legacy'), iif(at / 100 % 2, 'canary', 'legacy'),
-             0, 5000, 'gpt-5-mini', at / 200 % 2, iif(at / 100 % 1009 = 0, 'server-error', 'ok'),
-             iif(at / 100 % 1009 = 0, 503, 200), 400.0 + at % 997, iif(at / 200 % 2, 100.0 + at % 89, NULL),
-             900 + at % 1013, 0, 0, 100 + at % 211, 0.00042, 1, 'live',
-             printf('req_%024x', at * 2654435761), 1, printf('%016x', at * 40503), 0
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 7)
+         INSERT OR IGNORE INTO request_kind (id, made_at, rollout, rollout_id, arm, assigned_arm, stage, weight_bps,
+             model, streamed, status, attempt, role, config_epoch)
+         SELECT 1 + i, $2, 'bench', $1, iif(i / 4, 'canary', 'legacy'), iif(i / 4, 'canary', 'legacy'), 0, 5000,
+             'gpt-5-mini', i / 2 % 2, iif(i % 2, 503, 200), 1, 'live', 1
          FROM n",
     )
     .bind(rollout_id)
+    .bind(UnixMillis::now().0)
+    .execute(&mut *store)
+    .await?;
+    sqlx::query(
+        "WITH RECURSIVE n(at) AS (SELECT $1 UNION ALL SELECT at + 1000 / $3 FROM n WHERE at + 1000 / $3 < $2)
+         INSERT INTO request_row (started_at, kind, outcome, latency_us, ttft_us, input_tokens, cached_input_tokens,
+             cache_write_tokens, output_tokens, cost_usd, upstream_request_id, key_hash, cache_write_1h_tokens)
+         SELECT at, 1 + at / 100 % 2 * 4 + at / 200 % 2 * 2 + (at / 100 % 1009 = 0),
+             iif(at / 100 % 1009 = 0, 'server-error', 'ok'), (400 + at % 997) * 1000,
+             iif(at / 200 % 2, (100 + at % 89) * 1000, NULL),
+             900 + at % 1013, 0, 0, 100 + at % 211, 0.00042,
+             printf('req_%024x', at * 2654435761), at * 40503, 0
+         FROM n",
+    )
     .bind(from)
     .bind(to)
     .bind(RATE)

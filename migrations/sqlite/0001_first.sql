@@ -3,42 +3,82 @@
 --             SELECT * FROM cost_summary;  SELECT * FROM cost_by_tag;  SELECT * FROM cost_by_day;
 -- This file is never edited after its release: changes go to a new file.
 
-CREATE TABLE request (
-    -- One row per attempt, as `store.requests` in the configuration asks. Never a body or a credential.
+CREATE TABLE request_row (
+    -- One row per attempt, as `store.requests` in the configuration asks, in the order of recording. Never a body or
+    -- a credential. Packed, for there are many: read them by the view `request`, or by `request_log`.
     id INTEGER PRIMARY KEY,
     started_at INTEGER NOT NULL,
-    rollout TEXT,
-    rollout_id TEXT,
-    arm TEXT NOT NULL, -- the one that was asked
-    assigned_arm TEXT NOT NULL, -- the one that the sticky key names
-    stage INTEGER NOT NULL, -- from 0
-    weight_bps INTEGER NOT NULL,
-    model TEXT,
-    streamed INTEGER NOT NULL,
-    outcome TEXT NOT NULL,
-    status INTEGER, -- of the upstream; NULL when none came
-    latency_ms REAL NOT NULL,
-    ttft_ms REAL, -- time to the first token; streams only
+    kind INTEGER NOT NULL, -- id of its request_kind
+    outcome TEXT NOT NULL ON CONFLICT REPLACE DEFAULT 'ok',
+    latency_us INTEGER NOT NULL,
+    ttft_us INTEGER,
     input_tokens INTEGER,
     cached_input_tokens INTEGER,
     cache_write_tokens INTEGER,
     output_tokens INTEGER,
-    cost_usd REAL, -- NULL when it is unknown: the model has no price, no tokens were stated, or the stream broke off
-    attempt INTEGER NOT NULL, -- 1, or 2 for a rescue
-    role TEXT NOT NULL, -- live, rescue, probe, override, pinned
+    cost_usd REAL,
     upstream_request_id TEXT,
-    config_epoch INTEGER NOT NULL,
-    key_hash TEXT, -- of the sticky key, hexadecimal
-    cache_write_1h_tokens INTEGER, -- the part of cache_write_tokens that is kept for an hour
-    reported_cost_usd REAL, -- what the provider itself says
-    tag TEXT -- what the header of `proxy.tag-header` says
+    key_hash INTEGER, -- its 64 bits with a sign
+    cache_write_1h_tokens INTEGER,
+    reported_cost_usd REAL
 ) STRICT;
 
-CREATE INDEX request_started_at ON request (started_at);
--- Failures are rare: this index finds the latest ones of an arm without reading all that went well.
-CREATE INDEX request_failed ON request (id, arm, outcome, rollout) WHERE outcome <> 'ok';
+-- Failures are rare: this index finds the latest ones without reading all that went well. So are probes.
+CREATE INDEX request_failed ON request_row (id, outcome, kind) WHERE outcome <> 'ok';
+CREATE INDEX request_probe ON request_row (started_at) WHERE kind < 0;
 
--- The rows with their time for people. A column of the table would be computed at every insert.
+CREATE TABLE request_kind (
+    -- What many attempts have in common, word by word. The same words may stand here more than once.
+    id INTEGER PRIMARY KEY, -- below 0 for probes
+    made_at INTEGER NOT NULL, -- used for a day at most
+    rollout TEXT,
+    rollout_id TEXT,
+    arm TEXT NOT NULL,
+    assigned_arm TEXT NOT NULL,
+    stage INTEGER NOT NULL,
+    weight_bps INTEGER NOT NULL,
+    model TEXT,
+    streamed INTEGER NOT NULL,
+    status INTEGER,
+    attempt INTEGER NOT NULL,
+    role TEXT NOT NULL,
+    config_epoch INTEGER NOT NULL,
+    tag TEXT
+) STRICT;
+
+CREATE VIEW request AS
+SELECT
+    r.id,
+    r.started_at,
+    k.rollout,
+    k.rollout_id,
+    k.arm, -- the one that was asked
+    k.assigned_arm, -- the one that the sticky key names
+    k.stage, -- from 0
+    k.weight_bps,
+    k.model,
+    k.streamed,
+    r.outcome,
+    k.status, -- of the upstream; NULL when none came
+    r.latency_us / 1000.0 AS latency_ms,
+    r.ttft_us / 1000.0 AS ttft_ms, -- time to the first token; streams only
+    r.input_tokens,
+    r.cached_input_tokens,
+    r.cache_write_tokens,
+    r.output_tokens,
+    r.cost_usd, -- NULL when it is unknown: the model has no price, no tokens were stated, or the stream broke off
+    k.attempt, -- 1, or 2 for a rescue
+    k.role, -- live, rescue, probe, override, pinned
+    r.upstream_request_id,
+    k.config_epoch,
+    CASE WHEN r.key_hash IS NOT NULL THEN printf('%016x', r.key_hash) END AS key_hash, -- of the sticky key, hexadecimal
+    r.cache_write_1h_tokens, -- the part of cache_write_tokens that is kept for an hour
+    r.reported_cost_usd, -- what the provider itself says
+    k.tag -- what the header of `proxy.tag-header` says
+FROM request_row AS r
+LEFT JOIN request_kind AS k ON k.id = r.kind;
+
+-- The same with their time for people.
 CREATE VIEW request_log AS
 SELECT
     id,

@@ -26,8 +26,12 @@ impl Pace {
             (self.since, self.at) = (Some(now), now);
             return;
         }
-        self.faded = self.faded * kept(now.millis_since(self.at)) + 1.0;
-        self.at = self.at.max(now);
+        // Most come in the millisecond of the one before.
+        if now > self.at {
+            self.faded *= kept(now.millis_since(self.at));
+            self.at = now;
+        }
+        self.faded += 1.0;
         self.counted = self.counted.saturating_add(1);
     }
 

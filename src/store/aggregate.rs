@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::cost::{CostKey, CostSums, add_known};
 use super::{AttemptRow, RolloutKey};
@@ -14,6 +15,8 @@ use crate::outcome::Outcome;
 use crate::sample::{Role, Sample};
 use crate::sketch::Sketch;
 
+/// A key is looked for among this many of the latest ones.
+const LATEST: usize = 16;
 /// Width of a slot.
 pub(super) const SLOT_MS: i64 = 60_000;
 /// Width of the slots that old ones are merged to, and of those that count buckets.
@@ -165,6 +168,55 @@ pub(super) type SlotKey = (i64, RolloutKey, Arm, u16);
 /// Hour, rollout id, arm and the word of a metric.
 pub(super) type BucketKey<'a> = (i64, &'a str, Arm, &'static str);
 
+/// The value of a key, from a list in which neighbours mostly have one of the latest keys: a key may stand in it
+/// more than once.
+fn entry<K, V: Default>(
+    list: &mut Vec<(K, V)>,
+    is: impl Fn(&K) -> bool,
+    make: impl FnOnce() -> K,
+) -> &mut V {
+    let latest = list.iter().rev().take(LATEST);
+    let known = latest.map(|(key, _)| key).position(is);
+    let at = known.map_or(list.len(), |back| list.len() - 1 - back);
+    if known.is_none() {
+        list.push((make(), V::default()));
+    }
+    #[expect(clippy::indexing_slicing, reason = "the place was just found or made")]
+    &mut list[at].1
+}
+
+/// The slot of an attempt, at this arm.
+fn slot_of<'a>(
+    slots: &'a mut Vec<(SlotKey, Measured)>,
+    sample: &Sample,
+    rollout: &RolloutKey,
+    of_arm: Arm,
+) -> &'a mut Measured {
+    let slot = sample.started_at.0.div_euclid(SLOT_MS) * SLOT_MS;
+    let is = |(at, key, arm, stage): &SlotKey| {
+        (*at, *arm, *stage) == (slot, of_arm, sample.stage) && Arc::ptr_eq(&key.id, &rollout.id)
+    };
+    let make = || (slot, rollout.clone(), of_arm, sample.stage);
+    entry(slots, is, make)
+}
+
+/// Counts an attempt of a rollout.
+fn count(slots: &mut Vec<(SlotKey, Measured)>, row: &AttemptRow, rollout: &RolloutKey) {
+    let sample = &row.sample;
+    if let Some(failed) = sample.masks_failure_of() {
+        let slot = slot_of(slots, sample, rollout, failed);
+        slot.totals.masked += 1;
+    }
+    if sample.role != Role::Live || sample.attempt != 1 {
+        return;
+    }
+    let slot = slot_of(slots, sample, rollout, sample.arm);
+    slot.totals.count(sample, row.price());
+    if sample.outcome == Outcome::Ok {
+        slot.times.record(sample);
+    }
+}
+
 /// Counts to be added to the store.
 #[derive(Debug, Default)]
 pub(super) struct Aggregates {
@@ -176,36 +228,30 @@ pub(super) struct Aggregates {
 
 impl Aggregates {
     /// Counts a batch.
-    pub(super) fn of(attempts: &[AttemptRow]) -> Self {
-        let mut aggregates = Self::default();
+    pub(super) fn of<'a>(attempts: impl Iterator<Item = &'a AttemptRow>) -> Self {
+        let (mut slots, mut costs) = (Vec::new(), Vec::new());
         for row in attempts {
-            if let Some(key) = CostKey::of(row) {
-                let sums = aggregates.costs.entry(key).or_default();
+            if let Some(bill) = &row.bill {
+                let sums: &mut CostSums = entry(
+                    &mut costs,
+                    |key: &CostKey| key.is_of(row, bill),
+                    || CostKey::of(row, bill),
+                );
                 sums.count(&row.sample, row.price());
             }
             if let Some(rollout) = &row.rollout {
-                aggregates.count(row, rollout);
+                count(&mut slots, row, rollout);
             }
         }
+        let mut aggregates = Self::default();
+        for (key, sums) in costs {
+            aggregates.costs.entry(key).or_default().merge(&sums);
+        }
+        for (key, measured) in slots {
+            let sum = aggregates.slots.entry(key).or_default();
+            sum.merge(&measured);
+        }
         aggregates
-    }
-
-    fn count(&mut self, row: &AttemptRow, rollout: &RolloutKey) {
-        let sample = &row.sample;
-        let slot = sample.started_at.0.div_euclid(SLOT_MS) * SLOT_MS;
-        let key_of = |arm| (slot, rollout.clone(), arm, sample.stage);
-        if let Some(failed) = sample.masks_failure_of() {
-            let slot = self.slots.entry(key_of(failed)).or_default();
-            slot.totals.masked += 1;
-        }
-        if sample.role != Role::Live || sample.attempt != 1 {
-            return;
-        }
-        let slot = self.slots.entry(key_of(sample.arm)).or_default();
-        slot.totals.count(sample, row.price());
-        if sample.outcome == Outcome::Ok {
-            slot.times.record(sample);
-        }
     }
 
     /// The counts of the whole batch per rollout and arm.

@@ -4,11 +4,12 @@
 //! counted beside it. Who calls bounds the names; here they are taken as they come.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::batch::{insert_chunks, int};
+use super::batch::int;
+use super::insert::Insert;
 use super::{AttemptRow, Store, StoreError};
 use crate::arm::Arm;
 use crate::clock::UnixMillis;
@@ -95,6 +96,17 @@ impl CostSums {
         }
         add_known(&mut self.reported_cost_usd, sample.reported_cost_usd);
     }
+
+    /// Adds all of `other`.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.spent.add(&other.spent);
+        self.input_tokens += other.input_tokens;
+        self.cached_input_tokens += other.cached_input_tokens;
+        self.cache_write_tokens += other.cache_write_tokens;
+        self.output_tokens += other.output_tokens;
+        add_known(&mut self.reported_cost_usd, other.reported_cost_usd);
+    }
 }
 
 /// One line of the account as it is stored, over all rollouts.
@@ -127,28 +139,36 @@ pub(super) struct CostKey {
 }
 
 impl CostKey {
-    /// The line that an attempt belongs to; `None` if it cost nothing.
-    pub(super) fn of(row: &AttemptRow) -> Option<Self> {
-        let bill = row.bill.as_ref()?;
+    /// The line that an attempt belongs to.
+    pub(super) fn of(row: &AttemptRow, bill: &Bill) -> Self {
         let rollout = row.rollout.as_ref();
-        Some(Self {
+        Self {
             day: bill.day,
             rollout: rollout.map_or_else(|| Arc::from(""), |key| Arc::clone(&key.name)),
             arm: row.sample.arm,
             model: Arc::clone(&bill.model),
             tag: Arc::clone(&bill.tag),
-        })
+        }
+    }
+
+    /// True if that is this line. It may be although this is false: names are compared by where they stand.
+    pub(super) fn is_of(&self, row: &AttemptRow, bill: &Bill) -> bool {
+        let same_rollout = match &row.rollout {
+            Some(key) => Arc::ptr_eq(&self.rollout, &key.name),
+            None => self.rollout.is_empty(),
+        };
+        self.day == bill.day
+            && self.arm == row.sample.arm
+            && same_rollout
+            && Arc::ptr_eq(&self.model, &bill.model)
+            && Arc::ptr_eq(&self.tag, &bill.tag)
     }
 }
 
-/// Adds the sums of a batch to those in the file.
-pub(super) async fn add(
-    connection: &mut SqliteConnection,
-    costs: &BTreeMap<CostKey, CostSums>,
-) -> Result<(), sqlx::Error> {
-    let insert = "INSERT INTO cost_by_day (day, rollout, arm, model, tag, requests, unpriced, no_usage,
-        input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, cost_usd, reported_cost_usd) ";
-    let add = " ON CONFLICT (day, rollout, arm, model, tag) DO UPDATE SET
+static LINE: LazyLock<Insert> = LazyLock::new(|| {
+    let columns = "day, rollout, arm, model, tag, requests, unpriced, no_usage, input_tokens, \
+        cached_input_tokens, cache_write_tokens, output_tokens, cost_usd, reported_cost_usd";
+    let add = "ON CONFLICT (day, rollout, arm, model, tag) DO UPDATE SET
         requests = requests + excluded.requests,
         unpriced = unpriced + excluded.unpriced,
         no_usage = no_usage + excluded.no_usage,
@@ -159,13 +179,21 @@ pub(super) async fn add(
         cost_usd = coalesce(cost_usd + excluded.cost_usd, cost_usd, excluded.cost_usd),
         reported_cost_usd = coalesce(reported_cost_usd + excluded.reported_cost_usd, reported_cost_usd,
             excluded.reported_cost_usd)";
+    Insert::new("cost_by_day", columns, add)
+});
+
+/// Adds the sums of a batch to those in the file.
+pub(super) async fn add(
+    connection: &mut SqliteConnection,
+    costs: &BTreeMap<CostKey, CostSums>,
+) -> Result<(), sqlx::Error> {
     let lines: Vec<_> = costs.iter().collect();
-    insert_chunks(connection, insert, &lines, add, |row, (key, sums)| {
+    LINE.run(connection, &lines, |row, (key, sums)| {
         row.push_bind(date_of(key.day))
-            .push_bind(key.rollout.to_string())
+            .push_bind(Arc::clone(&key.rollout))
             .push_bind(key.arm.as_str())
-            .push_bind(key.model.to_string())
-            .push_bind(key.tag.to_string())
+            .push_bind(Arc::clone(&key.model))
+            .push_bind(Arc::clone(&key.tag))
             .push_bind(int(sums.requests))
             .push_bind(int(sums.spent.unpriced))
             .push_bind(int(sums.spent.no_usage))

@@ -177,9 +177,10 @@ impl History {
         to: UnixMillis,
     ) -> Result<Vec<ProbeRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT started_at, latency_ms, outcome FROM request
-             WHERE started_at >= $1 AND started_at < $2 AND role = 'probe' AND arm = 'canary'
-                 AND rollout_id = $3",
+            "SELECT r.started_at, r.latency_us / 1000.0 AS latency_ms, r.outcome
+             FROM request_row AS r INDEXED BY request_probe CROSS JOIN request_kind AS k ON k.id = r.kind
+             WHERE r.kind < 0 AND r.started_at >= $1 AND r.started_at < $2 AND k.role = 'probe'
+                 AND k.arm = 'canary' AND k.rollout_id = $3",
         )
         .bind(from.0)
         .bind(to.0)

@@ -12,71 +12,13 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::doubt::Doubt;
+use super::limits::Limits;
 use super::{
     AttemptRow, BudgetTold, CellRow, Committed, DecisionRow, Health, Receipt, RolloutRow,
     StoreError,
 };
 use crate::config::StoreConfig;
-use crate::learned::{CAPACITY, LearnedId};
-
-/// Bounds and paces. The defaults are the product's; tests use smaller ones.
-#[derive(Debug, Clone)]
-pub(super) struct Limits {
-    /// The longest that a row waits in a healthy store.
-    pub(super) flush_every: Duration,
-    /// This many waiting attempts are written at once.
-    pub(super) flush_rows: usize,
-    /// Attempts in one transaction at most.
-    pub(super) transaction_rows: usize,
-    /// Waiting attempts at most.
-    pub(super) queued_attempts: usize,
-    /// Waiting cells at most.
-    pub(super) queued_cells: usize,
-    /// Waiting ids that were learned at most.
-    pub(super) queued_learned: usize,
-    /// Ids that the file keeps at most.
-    pub(super) kept_learned: usize,
-    /// Waiting commits at most.
-    pub(super) queued_commits: usize,
-    /// How long SQLite waits for another process's lock.
-    pub(super) busy_timeout: Duration,
-    /// How often folder and file are looked at.
-    pub(super) probe_every: Duration,
-    /// Pause after a failure; doubles up to `retry_at_most`.
-    pub(super) retry_first: Duration,
-    /// The longest pause between two tries.
-    pub(super) retry_at_most: Duration,
-    /// Pause between two rounds of retention.
-    pub(super) retention_every: Duration,
-    /// What closing may take before the rest is given up.
-    pub(super) close_within: Duration,
-    /// Stands in for a disk that is full at this many pages; 0: no bound.
-    #[cfg(test)]
-    pub(super) max_pages: std::sync::Arc<std::sync::atomic::AtomicU32>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            flush_every: Duration::from_millis(250),
-            flush_rows: 500,
-            transaction_rows: 5_000,
-            queued_attempts: 100_000,
-            queued_cells: 10_000,
-            queued_learned: 100_000,
-            kept_learned: CAPACITY,
-            queued_commits: 4_096,
-            busy_timeout: Duration::from_secs(1),
-            probe_every: Duration::from_secs(3),
-            retry_first: Duration::from_millis(250),
-            retry_at_most: Duration::from_secs(5),
-            retention_every: Duration::from_secs(60),
-            close_within: Duration::from_secs(5),
-            #[cfg(test)]
-            max_pages: std::sync::Arc::default(),
-        }
-    }
-}
+use crate::learned::LearnedId;
 
 /// A state and its decision on their way to the disk.
 #[derive(Debug)]
@@ -100,7 +42,8 @@ impl Commit {
 /// What is written together when there is no decision in it.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) attempts: Vec<AttemptRow>,
+    /// As they were handed over: to move them one by one would cost more than to write some of them.
+    pub(super) attempts: Vec<Vec<AttemptRow>>,
     pub(super) cells: Vec<CellRow>,
     pub(super) states: Vec<RolloutRow>,
     pub(super) learned: Vec<LearnedId>,
@@ -108,6 +51,10 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    pub(super) fn attempts(&self) -> impl Iterator<Item = &AttemptRow> {
+        self.attempts.iter().flatten()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.attempts.is_empty()
             && self.cells.is_empty()
@@ -134,7 +81,9 @@ fn push_most<T>(queue: &mut VecDeque<T>, rows: Vec<T>, most: usize, is_closed: b
 
 #[derive(Debug, Default)]
 struct Inbox {
-    attempts: VecDeque<AttemptRow>,
+    attempts: VecDeque<Vec<AttemptRow>>,
+    /// How many there are in all.
+    queued_attempts: usize,
     cells: VecDeque<CellRow>,
     /// Rollout id -> its latest state.
     states: BTreeMap<String, RolloutRow>,
@@ -147,6 +96,21 @@ struct Inbox {
     close_by: Option<Instant>,
     /// The writer has ended.
     closed: bool,
+}
+
+impl Inbox {
+    /// Takes out the oldest attempts, `most` of them or a few more.
+    fn take_attempts(&mut self, most: usize) -> Vec<Vec<AttemptRow>> {
+        let (mut taken, mut count) = (Vec::new(), 0);
+        while count < most
+            && let Some(rows) = self.attempts.pop_front()
+        {
+            count += rows.len();
+            taken.push(rows);
+        }
+        self.queued_attempts -= count;
+        taken
+    }
 }
 
 /// Shared by the handles and the writer.
@@ -183,13 +147,22 @@ impl Shared {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn queue_attempts(&self, rows: Vec<AttemptRow>) {
+    pub(super) fn queue_attempts(&self, mut rows: Vec<AttemptRow>) {
         let (dropped, wake) = {
             let mut inbox = self.inbox();
-            let is_closed = inbox.closed;
-            let most = self.limits.queued_attempts;
-            let dropped = push_most(&mut inbox.attempts, rows, most, is_closed);
-            (dropped, inbox.attempts.len() >= self.limits.flush_rows)
+            let room = if inbox.closed {
+                0
+            } else {
+                let most = self.limits.queued_attempts;
+                most.saturating_sub(inbox.queued_attempts)
+            };
+            let dropped = rows.len().saturating_sub(room);
+            rows.truncate(room);
+            if !rows.is_empty() {
+                inbox.queued_attempts += rows.len();
+                inbox.attempts.push_back(rows);
+            }
+            (dropped, inbox.queued_attempts >= self.limits.flush_rows)
         };
         self.count_dropped(dropped, 0);
         if wake {
@@ -303,10 +276,10 @@ impl Shared {
     /// The next rows to write together.
     pub(super) fn next_batch(&self) -> Batch {
         let mut inbox = self.inbox();
-        let count = inbox.attempts.len().min(self.limits.transaction_rows);
+        let attempts = inbox.take_attempts(self.limits.transaction_rows);
         let learned = inbox.learned.len().min(self.limits.transaction_rows);
         Batch {
-            attempts: inbox.attempts.drain(..count).collect(),
+            attempts,
             cells: inbox.cells.drain(..).collect(),
             states: std::mem::take(&mut inbox.states).into_values().collect(),
             learned: inbox.learned.drain(..learned).collect(),
@@ -318,7 +291,7 @@ impl Shared {
     pub(super) async fn wait_for_work(&self) {
         let enough = {
             let inbox = self.inbox();
-            inbox.attempts.len() >= self.limits.flush_rows
+            inbox.queued_attempts >= self.limits.flush_rows
         };
         if !enough {
             self.wait_for_call(self.limits.flush_every).await;
@@ -346,7 +319,7 @@ impl Shared {
 
     /// True if attempts are waiting to be written right away.
     pub(super) fn is_busy(&self) -> bool {
-        self.inbox().attempts.len() >= self.limits.flush_rows
+        self.inbox().queued_attempts >= self.limits.flush_rows
     }
 
     /// Asks the writer to store what is queued and to end.
@@ -371,12 +344,13 @@ impl Shared {
             inbox.states.clear();
             inbox.learned.clear();
             inbox.told.clear();
+            inbox.attempts.clear();
             (
-                std::mem::take(&mut inbox.attempts),
+                std::mem::take(&mut inbox.queued_attempts),
                 std::mem::take(&mut inbox.commits),
             )
         };
-        let lost = (attempts.len(), commits.len());
+        let lost = (attempts, commits.len());
         for commit in commits {
             commit.reply(Err(StoreError::Closed));
         }

@@ -5,19 +5,32 @@
 //! crash neither loses nor doubles a part. A sketch that cannot be read is begun anew: it decides nothing.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::RolloutKey;
 use super::aggregate::{HOUR_MS, Measured, SlotKey, Times};
-use super::batch::{ADD_TOTALS, TOTALS, bind_totals, insert_chunks};
+use super::batch::{ADD_TOTALS, TOTALS, bind_totals};
+use super::insert::Insert;
 use super::read::totals_of;
 use crate::arm::Arm;
 use crate::sketch::Sketch;
 
 /// The columns of [`Times`].
 pub(super) const SKETCHES: &str = "latency_sketch, ttft_sketch, tpot_sketch";
+
+static SLOT: LazyLock<Insert> = LazyLock::new(|| {
+    let columns = format!("slot_at, rollout_id, rollout, arm, stage, {TOTALS}, {SKETCHES}");
+    let add = format!(
+        "ON CONFLICT (slot_at, rollout_id, arm, stage) DO UPDATE SET {ADD_TOTALS},
+             latency_sketch = coalesce(excluded.latency_sketch, latency_sketch),
+             ttft_sketch = coalesce(excluded.ttft_sketch, ttft_sketch),
+             tpot_sketch = coalesce(excluded.tpot_sketch, tpot_sketch)"
+    );
+    Insert::new("interval", columns, add)
+});
 
 /// Adds counts and times to those in the file.
 pub(super) async fn add(
@@ -35,35 +48,20 @@ pub(super) async fn add(
         };
         rows.push((key, measured, times));
     }
-    let insert = format!(
-        "INSERT INTO interval (slot_at, rollout_id, rollout, arm, stage, {TOTALS}, {SKETCHES}) "
-    );
-    let add = format!(
-        " ON CONFLICT (slot_at, rollout_id, arm, stage) DO UPDATE SET {ADD_TOTALS},
-             latency_sketch = coalesce(excluded.latency_sketch, latency_sketch),
-             ttft_sketch = coalesce(excluded.ttft_sketch, ttft_sketch),
-             tpot_sketch = coalesce(excluded.tpot_sketch, tpot_sketch)"
-    );
-    insert_chunks(
-        connection,
-        &insert,
-        &rows,
-        &add,
-        |row, (key, measured, times)| {
-            let (slot_at, rollout, arm, stage) = key;
-            row.push_bind(*slot_at)
-                .push_bind(rollout.id.to_string())
-                .push_bind(rollout.name.to_string())
-                .push_bind(arm.as_str())
-                .push_bind(*stage);
-            bind_totals(row, &measured.totals);
-            let bytes_of = |sketch: &Sketch| (!sketch.is_empty()).then(|| sketch.to_bytes());
-            let times = times.as_ref();
-            row.push_bind(times.and_then(|it| bytes_of(&it.latency)))
-                .push_bind(times.and_then(|it| bytes_of(&it.ttft)))
-                .push_bind(times.and_then(|it| bytes_of(&it.tpot)));
-        },
-    )
+    SLOT.run(connection, &rows, |row, (key, measured, times)| {
+        let (slot_at, rollout, arm, stage) = key;
+        row.push_bind(*slot_at)
+            .push_bind(Arc::clone(&rollout.id))
+            .push_bind(Arc::clone(&rollout.name))
+            .push_bind(arm.as_str())
+            .push_bind(*stage);
+        bind_totals(row, &measured.totals);
+        let bytes_of = |sketch: &Sketch| (!sketch.is_empty()).then(|| sketch.to_bytes());
+        let times = times.as_ref();
+        row.push_bind(times.and_then(|it| bytes_of(&it.latency)))
+            .push_bind(times.and_then(|it| bytes_of(&it.ttft)))
+            .push_bind(times.and_then(|it| bytes_of(&it.tpot)));
+    })
     .await
 }
 

@@ -2,9 +2,12 @@
 //!
 //! Rows name the canary that they belong to. Those of another one are never read, and go in time.
 
+use std::sync::LazyLock;
+
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
-use super::{Store, StoreError, batch};
+use super::insert::Insert;
+use super::{Store, StoreError};
 use crate::clock::UnixMillis;
 use crate::learned::LearnedId;
 
@@ -71,21 +74,25 @@ pub(super) async fn ids(
     }
 }
 
+static LEARNED: LazyLock<Insert> = LazyLock::new(|| {
+    let renew = "ON CONFLICT (hash) DO UPDATE SET canary = excluded.canary,
+        learned_at = excluded.learned_at, expires_at = excluded.expires_at";
+    Insert::new("learned_id", "hash, canary, learned_at, expires_at", renew)
+});
+
 /// Adds ids, or moves on the end of those that are there.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
     ids: &[LearnedId],
 ) -> Result<(), sqlx::Error> {
-    let insert = "INSERT INTO learned_id (hash, canary, learned_at, expires_at) ";
-    let renew = " ON CONFLICT (hash) DO UPDATE SET canary = excluded.canary,
-        learned_at = excluded.learned_at, expires_at = excluded.expires_at";
-    batch::insert_chunks::<LearnedId>(connection, insert, ids, renew, |row, id| {
-        row.push_bind(id.hash.cast_signed())
-            .push_bind(id.canary.cast_signed())
-            .push_bind(id.learned_at.0)
-            .push_bind(id.expires_at.0);
-    })
-    .await
+    LEARNED
+        .run(connection, ids, |row, id: &LearnedId| {
+            row.push_bind(id.hash.cast_signed())
+                .push_bind(id.canary.cast_signed())
+                .push_bind(id.learned_at.0)
+                .push_bind(id.expires_at.0);
+        })
+        .await
 }
 
 /// Deletes some ids that are past, belong to another canary than `canary` for a day, or are too many; returns

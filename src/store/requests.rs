@@ -131,7 +131,7 @@ impl Store {
 }
 
 async fn requests(pool: &SqlitePool, filter: &RequestFilter) -> Result<RequestPage, sqlx::Error> {
-    let ends = "SELECT (SELECT min(id) FROM request), (SELECT max(id) FROM request)";
+    let ends = "SELECT (SELECT min(id) FROM request_row), (SELECT max(id) FROM request_row)";
     let (first, last): (Option<i64>, Option<i64>) = sqlx::query_as(ends).fetch_one(pool).await?;
     let (first, last) = (first.unwrap_or(0), last.unwrap_or(-1));
     let mut page = RequestPage::default();
@@ -175,15 +175,16 @@ async fn requests(pool: &SqlitePool, filter: &RequestFilter) -> Result<RequestPa
 fn statement(filter: &RequestFilter) -> String {
     let only_failures = filter.failed || filter.outcome.is_some_and(|it| it != Outcome::Ok);
     let rows = if only_failures {
-        "request INDEXED BY request_failed WHERE outcome <> 'ok' AND"
+        "INDEXED BY request_failed CROSS JOIN request_kind AS k ON k.id = r.kind WHERE r.outcome <> 'ok' AND"
     } else {
-        "request WHERE"
+        "CROSS JOIN request_kind AS k ON k.id = r.kind WHERE"
     };
     format!(
-        "SELECT id, started_at, rollout, arm, assigned_arm, role, attempt, model, streamed, outcome, status,
-             latency_ms, ttft_ms, input_tokens, output_tokens, cost_usd, upstream_request_id, tag
-         FROM {rows} id >= $1 AND id < $2 AND ($3 IS NULL OR rollout = $3) AND ($4 IS NULL OR arm = $4)
-             AND ($5 IS NULL OR outcome = $5)
-         ORDER BY id DESC LIMIT $6"
+        "SELECT r.id, r.started_at, k.rollout, k.arm, k.assigned_arm, k.role, k.attempt, k.model, k.streamed,
+             r.outcome, k.status, r.latency_us / 1000.0 AS latency_ms, r.ttft_us / 1000.0 AS ttft_ms,
+             r.input_tokens, r.output_tokens, r.cost_usd, r.upstream_request_id, k.tag
+         FROM request_row AS r {rows} r.id >= $1 AND r.id < $2 AND ($3 IS NULL OR k.rollout = $3)
+             AND ($4 IS NULL OR k.arm = $4) AND ($5 IS NULL OR r.outcome = $5)
+         ORDER BY r.id DESC LIMIT $6"
     )
 }

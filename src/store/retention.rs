@@ -1,14 +1,15 @@
 //! Keeps the file small: old rows go, old counts and cells become coarser, freed pages go back.
 //!
-//! One small step per turn of the writer, when nothing else waits; a round of all tasks per minute.
+//! Small steps for a few milliseconds per turn of the writer, when nothing else waits; a round of all tasks per
+//! minute.
 //! Decisions, states and totals are kept for good: they are few.
 
 use std::time::Duration;
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tokio::time::Instant;
 
-use super::inbox::Limits;
+use super::limits::Limits;
 use super::write::BEGIN;
 use super::{cost, intervals, learned};
 use crate::clock::UnixMillis;
@@ -16,6 +17,12 @@ use crate::config::StoreConfig;
 
 /// Rows deleted in one step.
 const CHUNK: u64 = 2_000;
+/// The same, as SQLite counts.
+const CHUNK_IDS: i64 = 2_000;
+/// Steps follow each other for so long, then the writer looks for other work.
+const TURN: Duration = Duration::from_millis(5);
+/// A kind is used for a day at most; its rows begin before it, and are gone by then.
+const KIND_MS: i64 = 2 * 86_400_000;
 /// Pages given back in one step.
 const FREE_PAGES: i64 = 500;
 /// What is younger stays as fine as it was written.
@@ -24,6 +31,7 @@ pub(super) const FINE_FOR_MS: i64 = 2 * 86_400_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
     DeleteRequests,
+    DeleteKinds,
     DeleteIntervals,
     DeleteBuckets,
     DeleteCells,
@@ -37,7 +45,8 @@ enum Task {
 impl Task {
     const fn next(self) -> Option<Self> {
         Some(match self {
-            Self::DeleteRequests => Self::DeleteIntervals,
+            Self::DeleteRequests => Self::DeleteKinds,
+            Self::DeleteKinds => Self::DeleteIntervals,
             Self::DeleteIntervals => Self::DeleteBuckets,
             Self::DeleteBuckets => Self::DeleteCells,
             Self::DeleteCells => Self::DeleteLearned,
@@ -58,6 +67,8 @@ pub(super) struct Retention {
     every: Duration,
     task: Task,
     next_round_at: Instant,
+    /// Rows before this id were looked at in this round.
+    requests_from: i64,
     /// Up to here everything is merged.
     intervals_until: i64,
     cells_until: i64,
@@ -71,6 +82,7 @@ impl Retention {
             every: limits.retention_every,
             task: Task::DeleteRequests,
             next_round_at: Instant::now(),
+            requests_from: 0,
             intervals_until: 0,
             cells_until: 0,
         }
@@ -80,8 +92,21 @@ impl Retention {
         now >= self.next_round_at
     }
 
-    /// Does one small step. `canary`: whose learned ids are kept.
-    pub(super) async fn step(
+    /// Does some small steps, each in a transaction of its own. `canary`: whose learned ids are kept.
+    pub(super) async fn turn(
+        &mut self,
+        connection: &mut SqliteConnection,
+        now: UnixMillis,
+        canary: Option<i64>,
+    ) -> Result<(), sqlx::Error> {
+        let began = Instant::now();
+        while self.is_due(Instant::now()) && began.elapsed() < TURN {
+            self.step(connection, now, canary).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(
         &mut self,
         connection: &mut SqliteConnection,
         now: UnixMillis,
@@ -90,7 +115,12 @@ impl Retention {
         let oldest = now.0.saturating_sub(self.keep_ms);
         let fine_from = now.0.saturating_sub(FINE_FOR_MS);
         let finished = match self.task {
-            Task::DeleteRequests => delete_requests(connection, oldest).await? < CHUNK,
+            Task::DeleteRequests => {
+                let next = delete_requests(connection, self.requests_from, oldest).await?;
+                self.requests_from = next.unwrap_or(0);
+                next.is_none()
+            }
+            Task::DeleteKinds => delete_kinds(connection, oldest).await? < CHUNK,
             Task::DeleteIntervals => delete_intervals(connection, oldest).await? < CHUNK,
             Task::DeleteBuckets => delete_buckets(connection, oldest).await? < CHUNK,
             Task::DeleteCells => delete_cells(connection, oldest).await? < CHUNK,
@@ -124,18 +154,70 @@ impl Retention {
     }
 }
 
+/// Deletes what is too old among some rows from the id `from` on; returns where to go on, `None` when all is done.
+/// Rows stand in the order of recording, so that nearly all that is too old stands in front.
 async fn delete_requests(
     connection: &mut SqliteConnection,
+    from: i64,
     oldest: i64,
-) -> Result<u64, sqlx::Error> {
-    let deleted = sqlx::query(
-        "DELETE FROM request WHERE id IN
-             (SELECT id FROM request WHERE started_at < $1 ORDER BY started_at LIMIT 2000)",
-    )
-    .bind(oldest)
-    .execute(connection)
-    .await?;
-    Ok(deleted.rows_affected())
+) -> Result<Option<i64>, sqlx::Error> {
+    let first: Option<i64> = sqlx::query_scalar("SELECT min(id) FROM request_row WHERE id >= $1")
+        .bind(from)
+        .fetch_one(&mut *connection)
+        .await?;
+    let Some(first) = first else {
+        return Ok(None);
+    };
+    let end = first.saturating_add(CHUNK_IDS);
+    let deleted =
+        sqlx::query("DELETE FROM request_row WHERE id >= $1 AND id < $2 AND started_at < $3")
+            .bind(first)
+            .bind(end)
+            .bind(oldest)
+            .execute(&mut *connection)
+            .await?;
+    let goes_on = deleted.rows_affected() > 0 || is_old_after(connection, end, oldest).await?;
+    Ok(goes_on.then_some(end))
+}
+
+/// True if rows from the id `from` on are too old: those before them were recorded with a wrong clock. Looks at a
+/// few.
+async fn is_old_after(
+    connection: &mut SqliteConnection,
+    from: i64,
+    oldest: i64,
+) -> Result<bool, sqlx::Error> {
+    let mut ahead = 0;
+    loop {
+        let started_at: Option<i64> = sqlx::query_scalar(
+            "SELECT started_at FROM request_row WHERE id >= $1 ORDER BY id LIMIT 1",
+        )
+        .bind(from.saturating_add(ahead))
+        .fetch_optional(&mut *connection)
+        .await?;
+        match started_at {
+            None => return Ok(false),
+            Some(at) if at < oldest => return Ok(true),
+            Some(_) => ahead = ahead.saturating_mul(2).max(CHUNK_IDS),
+        }
+    }
+}
+
+/// Deletes kinds that no row can have any more.
+async fn delete_kinds(connection: &mut SqliteConnection, oldest: i64) -> Result<u64, sqlx::Error> {
+    let mut deleted = 0;
+    for (sign, order) in [(">", "ASC"), ("<", "DESC")] {
+        let delete = format!(
+            "DELETE FROM request_kind WHERE made_at < $1 AND id IN
+                 (SELECT id FROM request_kind WHERE id {sign} 0 ORDER BY id {order} LIMIT 2000)"
+        );
+        let done = sqlx::query(AssertSqlSafe(delete))
+            .bind(oldest.saturating_sub(KIND_MS))
+            .execute(&mut *connection)
+            .await?;
+        deleted += done.rows_affected();
+    }
+    Ok(deleted)
 }
 
 async fn delete_intervals(

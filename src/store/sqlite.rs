@@ -13,7 +13,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, SqlStr, SqliteConnection, SqlitePool};
 
 use super::error::{Fault, describe, fault_of};
-use super::inbox::Limits;
+use super::limits::Limits;
 use super::{Known, StoreError, health, write};
 use crate::clock::UnixMillis;
 use crate::config::StoreConfig;

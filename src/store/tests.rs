@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
 
-use super::inbox::Limits;
+use super::limits::Limits;
 use super::*;
 use crate::arm::Arm;
 use crate::config::RequestRows;

@@ -2,9 +2,12 @@
 //!
 //! A few rows a day. They go with the lines of the account of costs.
 
+use std::sync::LazyLock;
+
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::{Store, StoreError, batch, cost};
+use super::insert::Insert;
+use super::{Store, StoreError, cost};
 
 /// A threshold of a budget that was told.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,14 +57,17 @@ async fn told_since(pool: &SqlitePool, day: i64) -> Result<Vec<BudgetTold>, sqlx
     told.collect()
 }
 
+static TOLD: LazyLock<Insert> = LazyLock::new(|| {
+    let columns = "day, budget, percent, usd_per_day";
+    Insert::new("budget_told", columns, "ON CONFLICT DO NOTHING")
+});
+
 /// Adds what is not there yet.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
     told: &[BudgetTold],
 ) -> Result<(), sqlx::Error> {
-    let insert = "INSERT INTO budget_told (day, budget, percent, usd_per_day) ";
-    let once = " ON CONFLICT DO NOTHING";
-    batch::insert_chunks(connection, insert, told, once, |row, told| {
+    TOLD.run(connection, told, |row, told: &BudgetTold| {
         row.push_bind(cost::date_of(told.day))
             .push_bind(told.budget.clone())
             .push_bind(told.percent)

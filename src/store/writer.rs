@@ -1,6 +1,6 @@
 //! The task that owns the writing connection.
 //!
-//! It wakes every 250 ms, earlier for 500 attempts or a decision, and stores first the decisions one by
+//! It wakes every 250 ms, earlier for 4,000 attempts or a decision, and stores first the decisions one by
 //! one, then everything else in one transaction, then does one small step of retention.
 //! **Trouble:** after any failure the connection is closed, the rows are kept, health turns bad once,
 //! and the next try comes after a pause that doubles. **Recovery:** a new connection proves itself with
@@ -13,41 +13,14 @@ use std::time::Duration;
 use sqlx::{Connection, SqliteConnection};
 use tokio::time::Instant;
 
-use super::error::{Fault, describe, fault_of};
+use super::error::{Fault, Trouble, describe, fault_of};
 use super::health::{Identity, check_folder};
 use super::inbox::{Batch, Shared};
 use super::retention::Retention;
-use super::sqlite::{self, OpenError};
+use super::rows::Kinds;
+use super::sqlite;
 use super::{Known, StoreError, batch, write};
 use crate::clock::UnixMillis;
-
-/// Why a turn did not end well.
-enum Trouble {
-    /// Try again after a pause.
-    Passing(String),
-    /// The file is broken.
-    Corrupt(String),
-    /// Only the connection must go; nothing is wrong with the store.
-    Reconnect,
-}
-
-impl From<sqlx::Error> for Trouble {
-    fn from(error: sqlx::Error) -> Self {
-        match fault_of(&error) {
-            Fault::Corrupt => Self::Corrupt(describe(&error)),
-            Fault::Passing | Fault::Refused => Self::Passing(describe(&error)),
-        }
-    }
-}
-
-impl From<OpenError> for Trouble {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Corrupt(reason) => Self::Corrupt(reason),
-            OpenError::Other(error) => Self::Passing(error.to_string()),
-        }
-    }
-}
 
 /// The task's own things.
 pub(super) struct Writer {
@@ -57,6 +30,7 @@ pub(super) struct Writer {
     identity: Option<Identity>,
     /// Rows that a try could not store.
     batch: Batch,
+    kinds: Kinds,
     /// The states that the file holds, to be written into its successor if it gets lost.
     known: Known,
     /// The number of the latest decision that is known.
@@ -91,6 +65,7 @@ impl Writer {
             connection: Some(connection),
             identity: None,
             batch: Batch::default(),
+            kinds: Kinds::default(),
             known,
             last_decision: 0,
             restore: false,
@@ -111,9 +86,11 @@ impl Writer {
         }
         loop {
             self.wait().await;
+            // What was handed over before the closing has at least one whole turn to be stored in.
+            let close_by = self.shared.close_by();
             self.turn().await;
             let now = Instant::now();
-            match self.shared.close_by() {
+            match close_by {
                 Some(close_by) if now >= close_by || self.is_done() => break,
                 _ => {}
             }
@@ -185,7 +162,7 @@ impl Writer {
             let now = UnixMillis::now();
             if let Some(connection) = &mut self.connection {
                 let canary = self.shared.canary();
-                self.retention.step(connection, now, canary).await?;
+                self.retention.turn(connection, now, canary).await?;
             }
         }
         Ok(())
@@ -239,6 +216,7 @@ impl Writer {
     }
 
     async fn disconnect(&mut self) {
+        self.kinds.forget();
         if let Some(connection) = self.connection.take() {
             // The connection is given up because it failed: its last words are of no use.
             drop(connection.close().await);
@@ -316,7 +294,8 @@ impl Writer {
         }
         sqlite::full_disk_for_tests(connection, &self.shared.limits).await?;
         let rows = self.shared.config.requests;
-        match batch::store_batch(connection, &self.batch, rows).await {
+        let (kinds, now) = (&mut self.kinds, UnixMillis::now());
+        match batch::store_batch(connection, &self.batch, rows, kinds, now).await {
             Ok(()) => {
                 for row in std::mem::take(&mut self.batch).states {
                     match self.known.get(&row.rollout_id) {
@@ -330,7 +309,7 @@ impl Writer {
                 if fault_of(&error) == Fault::Refused {
                     // It would be refused for ever and keep all others from being stored.
                     let lost = std::mem::take(&mut self.batch);
-                    let samples = lost.attempts.len() + lost.learned.len();
+                    let samples = lost.attempts().count() + lost.learned.len();
                     self.shared.count_dropped(samples, lost.cells.len());
                 }
                 Err(error.into())
@@ -371,7 +350,7 @@ impl Writer {
 
     async fn end(mut self) -> Result<(), StoreError> {
         let (attempts, commits) = self.shared.end();
-        let attempts = attempts + self.batch.attempts.len();
+        let attempts = attempts + self.batch.attempts().count();
         self.shared.count_dropped(attempts, 0);
         self.shared.readers().close().await;
         let mut error = self.write_error.take();
@@ -386,13 +365,12 @@ impl Writer {
                 error.get_or_insert_with(|| describe(&closing));
             }
         }
-        match error {
-            None => Ok(()),
-            Some(error) => Err(StoreError::Unavailable {
-                reason: format!(
-                    "{attempts} attempts and {commits} decisions were not stored: {error}"
-                ),
-            }),
+        if error.is_none() && attempts + commits == 0 {
+            return Ok(());
         }
+        let error = error.as_deref().unwrap_or("there was no time left");
+        Err(StoreError::Unavailable {
+            reason: format!("{attempts} attempts and {commits} decisions were not stored: {error}"),
+        })
     }
 }

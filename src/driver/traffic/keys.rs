@@ -13,6 +13,7 @@
 //! and forgetting it would swing the traffic back.
 #![deny(clippy::disallowed_methods)]
 
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::arm::Arm;
@@ -42,6 +43,12 @@ const CONSTANT_SHARE: f64 = 0.5;
 #[derive(Debug, Default)]
 pub(in crate::driver) struct Keys {
     slots: Vec<Slot>,
+    /// Key -> its place in `slots`.
+    places: HashMap<u64, usize>,
+    /// Places whose counts were the lowest of all, the first place last. Counts only grow between two fadings.
+    rarest: Vec<usize>,
+    /// That count.
+    lowest: f64,
     /// Requests of the last hour, with a key or without.
     total: f64,
     /// Of these, the canary's.
@@ -122,33 +129,55 @@ impl Keys {
     }
 
     fn slot_of(&mut self, key: u64) -> &mut Slot {
-        let known = self.slots.iter().position(|slot| slot.key == key);
-        let at = known.unwrap_or_else(|| {
-            let fresh = Slot {
-                key,
-                count: 0.0,
-                canary: 0.0,
-                error: 0.0,
-            };
-            if self.slots.len() < SLOTS {
-                self.slots.push(fresh);
-                return self.slots.len() - 1;
-            }
-            let rarest = (0..).zip(&self.slots);
-            let rarest = rarest.min_by(|(_, a), (_, b)| a.count.total_cmp(&b.count));
-            let (at, count) = rarest.map_or((0, 0.0), |(at, slot)| (at, slot.count));
-            if let Some(slot) = self.slots.get_mut(at) {
-                *slot = Slot {
-                    key,
-                    count,
-                    canary: 0.0,
-                    error: count,
-                };
-            }
-            at
-        });
+        let at = match self.places.get(&key) {
+            Some(at) => *at,
+            None => self.make_slot(key),
+        };
         #[expect(clippy::indexing_slicing, reason = "the place was just found or made")]
         &mut self.slots[at]
+    }
+
+    /// A place for a key that has none: the rarest one's, if all are taken.
+    fn make_slot(&mut self, key: u64) -> usize {
+        let mut slot = Slot {
+            key,
+            count: 0.0,
+            canary: 0.0,
+            error: 0.0,
+        };
+        let at = if self.slots.len() < SLOTS {
+            self.slots.push(slot);
+            self.slots.len() - 1
+        } else {
+            let at = self.rarest();
+            if let Some(rarest) = self.slots.get_mut(at) {
+                (slot.count, slot.error) = (rarest.count, rarest.count);
+                self.places.remove(&rarest.key);
+                *rarest = slot;
+            }
+            at
+        };
+        self.places.insert(key, at);
+        at
+    }
+
+    /// The first place of those with the lowest count. To look at all of them each time would cost more than
+    /// everything else that is done with a sample.
+    fn rarest(&mut self) -> usize {
+        while let Some(at) = self.rarest.pop() {
+            let count = self.slots.get(at).map(|slot| slot.count);
+            if count.is_some_and(|count| count <= self.lowest) {
+                return at;
+            }
+        }
+        let counts = self.slots.iter().map(|slot| slot.count);
+        self.lowest = counts.fold(f64::INFINITY, f64::min);
+        let lowest = (0..)
+            .zip(&self.slots)
+            .filter(|(_, slot)| slot.count <= self.lowest);
+        self.rarest.extend(lowest.map(|(at, _)| at));
+        self.rarest.reverse();
+        self.rarest.pop().unwrap_or(0)
     }
 
     fn remember_constant(&mut self, key: u64) {
@@ -158,6 +187,8 @@ impl Keys {
             self.canary = (self.canary - held.canary).max(0.0);
         }
         self.slots.retain(|slot| slot.key != key);
+        self.places = self.slots.iter().map(|slot| slot.key).zip(0..).collect();
+        self.rarest.clear();
         self.dominant.retain(|dominant| *dominant != key);
         if self.constant.len() >= CONSTANT_KEYS {
             self.constant.remove(0);
@@ -177,6 +208,7 @@ impl Keys {
         }
         #[expect(clippy::cast_precision_loss, reason = "minutes are few")]
         let factor = (-(minutes as f64) / FADE_MIN).exp();
+        self.rarest.clear();
         self.total *= factor;
         self.canary *= factor;
         for slot in &mut self.slots {

@@ -6,11 +6,20 @@ use super::*;
 async fn fill(place: &Place, count: i64, one_failed_in: i64) {
     let mut shell = place.shell().await;
     sqlx::query(
+        "INSERT INTO request_kind (made_at, rollout, arm, assigned_arm, stage, weight_bps, streamed, attempt, role,
+             config_epoch)
+         VALUES ($1, 'default', 'canary', 'legacy', 0, 100, 0, 1, 'live', 1),
+             ($1, 'default', 'legacy', 'legacy', 0, 100, 0, 1, 'live', 1)",
+    )
+    .bind(NOW.0)
+    .execute(&mut shell)
+    .await
+    .unwrap();
+    sqlx::query(
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $1)
-         INSERT INTO request (started_at, rollout, arm, assigned_arm, stage, weight_bps, streamed, outcome,
-             latency_ms, attempt, role, config_epoch)
-         SELECT $3 + i * 100, 'default', CASE WHEN i < 10 THEN 'canary' ELSE 'legacy' END, 'legacy', 0, 100, 0,
-             CASE WHEN i % $2 = 0 THEN 'reset' ELSE 'ok' END, 12.5, 1, 'live', 1 FROM n",
+         INSERT INTO request_row (started_at, kind, outcome, latency_us)
+         SELECT $3 + i * 100, CASE WHEN i < 10 THEN 1 ELSE 2 END,
+             CASE WHEN i % $2 = 0 THEN 'reset' ELSE 'ok' END, 12500 FROM n",
     )
     .bind(count)
     .bind(one_failed_in)

@@ -259,3 +259,30 @@ fn constant_keys_are_remembered_and_the_oldest_makes_room() {
         "late requests find it no second time"
     );
 }
+
+/// The rarest place as one finds it by looking at all of them.
+fn rarest_of(keys: &Keys) -> usize {
+    let places = (0..).zip(&keys.slots);
+    let rarest = places.min_by(|(_, a), (_, b)| a.count.total_cmp(&b.count));
+    rarest.map_or(0, |(at, _)| at)
+}
+
+#[test]
+fn a_new_key_takes_the_place_of_the_rarest_one() {
+    let seed = 20_261_122;
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut keys = Keys::default();
+    let mut now = START;
+    for request in 0..50_000 {
+        let key = 1 + random.random_range(0..2_000u64) * random.random_range(0..3u64);
+        let is_new = !keys.slots.iter().any(|slot| slot.key == key);
+        let expected = (is_new && keys.slots.len() == SLOTS).then(|| rarest_of(&keys));
+        keys.record(key, Arm::Legacy, now);
+        if let Some(at) = expected {
+            assert_eq!(keys.slots[at].key, key, "seed {seed}, request {request}");
+        }
+        assert_eq!(keys.places.len(), keys.slots.len());
+        // Across fadings, which make new counts of all.
+        now = now.plus_millis(random.random_range(0..100));
+    }
+}
