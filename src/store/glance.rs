@@ -10,7 +10,7 @@ use std::path::Path;
 use sqlx::SqlitePool;
 
 use super::error::describe;
-use super::inbox::Limits;
+use super::limits::Limits;
 use super::{RolloutRow, StoreError, learned, read, sqlite};
 use crate::clock::UnixMillis;
 

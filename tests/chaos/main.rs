@@ -12,7 +12,11 @@
 /// The raw client and the scripted provider of the integration tests.
 #[cfg(test)]
 #[path = "../it"]
-#[expect(unused_imports, dead_code, reason = "the integration tests need more of it")]
+#[expect(
+    unused_imports,
+    dead_code,
+    reason = "the integration tests need more of it"
+)]
 mod it {
     pub(crate) mod client;
     pub(crate) mod provider;
