@@ -51,9 +51,12 @@ struct Taken {
 /// Runs the requests of one worker's HTTP/2 connections, each until its client takes nothing any more.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StreamExec {
-    /// The request whose task comes next, and how long its client may take nothing.
-    next: Rc<RefCell<Option<(Rc<Taken>, Duration)>>>,
+    /// Between the two calls of hyper's.
+    next: Rc<RefCell<Option<Next>>>,
 }
+
+/// The request whose task comes next, and how long its client may take nothing.
+type Next = (Rc<Taken>, Duration);
 
 impl StreamExec {
     /// The next task is the one of this request.
