@@ -126,7 +126,8 @@ struct Shown {
 /// # Errors
 /// If a port, the store or a rollout's state cannot be had; nothing keeps running then.
 pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
-    start_on(config, source, Sockets::default()).await
+    // Boxed: whoever starts it need not have room for all that the start goes through.
+    Box::pin(start_on(config, source, Sockets::default())).await
 }
 
 /// Starts everything. Runs on the control runtime; the data plane has threads of its own.
