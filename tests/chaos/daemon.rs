@@ -146,6 +146,12 @@ impl Daemon {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// True if it has ended and nobody has waited for it.
+    fn is_dead(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    }
+
     /// `kill -9`, and wait for the end.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -178,6 +184,7 @@ impl Daemon {
             if let Some(status) = Self::try_status(self.admin).await {
                 return status;
             }
+            assert!(!self.is_dead(), "it ended by itself: {:#?}", self.lines());
             assert!(Instant::now() < deadline, "the admin port does not answer");
             tokio::time::sleep(POLL).await;
         }

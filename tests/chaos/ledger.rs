@@ -41,7 +41,7 @@ pub(crate) struct Times {
     lost: Vec<Span>,
 }
 
-/// After `kill -9`, what ended so long before may have no row. The promise is half a second; a machine that
+/// After `kill -9`, what ended so long before may have no row. The aim is half a second; a machine that
 /// is busy with other things gets more.
 pub(crate) const LAST_INTERVAL: Duration = Duration::from_secs(3);
 

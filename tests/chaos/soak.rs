@@ -305,7 +305,9 @@ async fn half_an_hour_of_load_leaves_nothing_behind_but_rows() {
         );
         looks.push(look);
     }
-    let all = tokio::time::timeout(PATIENCE * 5, clients.join_all()).await;
+    // On a machine that is too busy the clients fall behind and take longer.
+    let behind = PATIENCE * 5 + Duration::from_secs(seconds * 2);
+    let all = tokio::time::timeout(behind, clients.join_all()).await;
     let took = began.elapsed();
     println!(
         "{count} requests in {took:?}: {:.0} a second",

@@ -83,10 +83,18 @@ impl Home {
         self.store().join("cutover.db")
     }
 
-    /// Forbids all writing in the store's folder, to root as well; false if that is not permitted.
+    /// Forbids writing the database and its folder, to root as well; false if that is not permitted. Not the
+    /// `-shm` file: SQLite keeps it mapped, and a page of it that cannot be written is a SIGBUS, which ends
+    /// any program.
     pub(crate) fn set_read_only(&self, read_only: bool) -> bool {
         let flag = if read_only { "+i" } else { "-i" };
-        run("chattr", &["-R", flag, self.store().to_str().unwrap()])
+        let (database, folder) = (self.database(), self.store());
+        let journal = self.store().join("cutover.db-wal");
+        let mut is_set = true;
+        for path in [database, journal, folder] {
+            is_set &= run("chattr", &[flag, path.to_str().unwrap()]);
+        }
+        is_set
     }
 
     /// Puts a file in the place of the store's folder, or takes it back.
