@@ -47,7 +47,7 @@ pub enum Outcome {
     ClientError,
     /// The client went away before the answer was complete.
     ClientGone,
-    /// The arm's `max-concurrency` was reached: it was never asked.
+    /// The arm's `max-concurrency` was reached, or this machine had no descriptor left: it was never asked.
     OverLimit,
     /// cutover's own fault; never booked against an arm.
     Internal,

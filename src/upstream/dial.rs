@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::outcome::Outcome;
+
 /// How long an address is alone in the race.
 pub(super) const NEXT_AFTER: Duration = Duration::from_millis(250);
 
@@ -43,6 +45,24 @@ pub(super) async fn dial(addresses: &[SocketAddr]) -> io::Result<(TcpStream, usi
             Some(Err(error)) => last = io::Error::other(error),
             None => return Err(last),
         }
+    }
+}
+
+/// What a failure to connect means for the attempt. What this machine lacks, a descriptor, a port of its
+/// own or memory, says nothing about the arm: it was never asked.
+pub(super) fn outcome_of(error: &io::Error) -> Outcome {
+    /// `ENFILE` and `EMFILE`, the same on every Unix; `ENOBUFS` of Linux and of the BSDs.
+    const LACKING: [i32; 4] = [23, 24, 55, 105];
+    let lacks = match error.kind() {
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory => true,
+        _ => error
+            .raw_os_error()
+            .is_some_and(|code| LACKING.contains(&code)),
+    };
+    if lacks {
+        Outcome::OverLimit
+    } else {
+        Outcome::Connect
     }
 }
 
@@ -95,6 +115,21 @@ mod tests {
         assert!(began.elapsed() >= NEXT_AFTER, "{:?}", began.elapsed());
         // The kernel's own limit is minutes away.
         assert!(began.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_not_held_against_the_arm() {
+        let os = io::Error::from_raw_os_error;
+        // ENOMEM, ENFILE, EMFILE, EADDRNOTAVAIL, ENOBUFS
+        for code in [12, 23, 24, 99, 105] {
+            assert_eq!(outcome_of(&os(code)), Outcome::OverLimit, "{}", os(code));
+        }
+        // EACCES, ENETUNREACH, ECONNREFUSED, EHOSTUNREACH
+        for code in [13, 101, 111, 113] {
+            assert_eq!(outcome_of(&os(code)), Outcome::Connect, "{}", os(code));
+        }
+        let unknown = io::Error::other("no such name");
+        assert_eq!(outcome_of(&unknown), Outcome::Connect);
     }
 
     #[tokio::test]

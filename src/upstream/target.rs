@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
-use super::dial::dial;
+use super::dial::{dial, outcome_of};
 use super::socket::{Socket, tune};
 use super::via::{ProxyEnv, Via};
 use crate::config::values::BaseUrl;
@@ -55,7 +55,7 @@ impl fmt::Display for Target {
 /// Why no connection came about: an outcome for the sample and a text for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectError {
-    /// `connect`, `tls` or `timeout-connect`.
+    /// `connect`, `tls` or `timeout-connect`; `over-limit` if this machine had no room for a connection.
     pub outcome: Outcome,
     /// What the system said.
     pub message: String,
@@ -224,7 +224,7 @@ impl Target {
         let dialled = dial(addresses).await;
         let (mut tcp, passed_over) = dialled.map_err(|error| {
             ConnectError::new(
-                Outcome::Connect,
+                outcome_of(&error),
                 format!("no connection{}: {error}", self.by_the_way()),
             )
         })?;
