@@ -35,6 +35,7 @@ use crate::sample::Sample;
 mod aggregate;
 mod batch;
 mod cost;
+mod doubt;
 mod error;
 mod health;
 mod history;
@@ -389,9 +390,7 @@ impl Store {
         let pool = self.0.shared.readers();
         match tokio::spawn(query(pool)).await {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(StoreError::Unavailable {
-                reason: error::describe(&error),
-            }),
+            Ok(Err(error)) => Err(self.0.shared.doubt.read_failed(&error)),
             Err(_) => Err(StoreError::Closed),
         }
     }

@@ -11,6 +11,7 @@ use sqlx::SqlitePool;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
+use super::doubt::Doubt;
 use super::{
     AttemptRow, BudgetTold, CellRow, Committed, DecisionRow, Health, Receipt, RolloutRow,
     StoreError,
@@ -154,6 +155,7 @@ pub(super) struct Shared {
     pub(super) config: StoreConfig,
     pub(super) limits: Limits,
     pub(super) health: watch::Sender<Health>,
+    pub(super) doubt: Doubt,
     inbox: Mutex<Inbox>,
     wake: Notify,
     readers: Mutex<SqlitePool>,
@@ -170,6 +172,7 @@ impl Shared {
             config,
             limits,
             health: watch::Sender::new(health),
+            doubt: Doubt::default(),
             inbox: Mutex::default(),
             wake: Notify::new(),
             readers: Mutex::new(readers),

@@ -172,6 +172,9 @@ impl Writer {
 
     async fn store(&mut self) -> Result<(), Trouble> {
         self.check_identity().await?;
+        if self.shared.doubt.is_raised() {
+            self.disconnect().await;
+        }
         if self.connection.is_none() {
             self.reconnect().await?;
         }
@@ -245,6 +248,7 @@ impl Writer {
     async fn reconnect(&mut self) -> Result<(), Trouble> {
         let connection = sqlite::open(&self.shared.config.path, &self.shared.limits).await?;
         let connection = self.connection.insert(connection);
+        self.shared.doubt.settle(connection).await?;
         let nothing = Known::new();
         let known = if self.restore { &self.known } else { &nothing };
         let last_decision = if self.restore { self.last_decision } else { 0 };

@@ -246,6 +246,25 @@ async fn a_file_that_becomes_corrupt_in_use_is_set_aside_and_replaced() {
 }
 
 #[tokio::test]
+async fn a_reader_that_finds_the_file_corrupt_tells_the_writer() {
+    let place = Place::new();
+    store_with_a_decision(&place).await.close().await.unwrap();
+    let store = place.open().await;
+    let length = fs::metadata(place.path()).unwrap().len();
+    fs::write(place.path(), vec![0x5a; usize::try_from(length).unwrap()]).unwrap();
+    // Nothing is written, so the writer itself would notice nothing.
+    store.decisions(None, 10, None).await.unwrap_err();
+    let error = healthy(&store, false).await.error.unwrap();
+    assert!(
+        error.contains("corrupt") && error.contains("set aside"),
+        "{error}"
+    );
+    healthy(&store, true).await;
+    assert_eq!(store.load_rollouts().await.unwrap(), [state(1, "first")]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused_and_left_alone() {
     let place = Place::new();
     store_with_a_decision(&place).await.close().await.unwrap();
