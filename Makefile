@@ -4,7 +4,7 @@ VENV := .venv
 TOOLS := .tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: test test-long fault-matrix mixed-load fuzz demo bench bench-history lint packages sdk-venv sdk-node page-node prometheus clean
+.PHONY: test test-long fault-matrix mixed-load chaos soak fuzz demo bench bench-history lint packages sdk-venv sdk-node page-node prometheus clean
 
 ## make test: formatting, lints, unit, integration and SDK tests, documentation
 test: packages sdk-venv sdk-node page-node prometheus lint
@@ -24,6 +24,17 @@ fault-matrix:
 ## make mixed-load: ten minutes of load while the canary fails in another way every few seconds
 mixed-load:
 	CUTOVER_MIXED_LOAD_S=600 cargo test --test it mixed_load -- --nocapture
+
+## make chaos: everything breaks at once, under load, some six minutes (CHAOS_S=360, CHAOS_SEED, CHAOS_ROUND)
+chaos: packages faketime
+	CUTOVER_FAKETIME=$(CURDIR)/$(FAKETIME) cargo test --test chaos -- --ignored --nocapture --exact \
+	  storm::whatever_breaks_clients_are_answered_and_nothing_is_forgotten
+
+## make soak: half an hour at 1,000 requests a second; nothing may grow but the store (SOAK_S=1800, SOAK_RATE=1000)
+soak: packages
+	cargo build --release
+	CUTOVER_BIN=$(CURDIR)/target/release/cutover cargo test --test chaos -- --ignored --nocapture --exact \
+	  soak::half_an_hour_of_load_leaves_nothing_behind_but_rows
 
 ## make fuzz: every parser of bytes from outside, five minutes each (FUZZ_S=300); needs a nightly compiler and cargo-fuzz
 FUZZ_S ?= 300
@@ -108,6 +119,21 @@ $(TOOLS)/usr/bin/promtool: | packages
 	@dpkg -x $(TOOLS)/prometheus_*.deb $(TOOLS)
 	@rm $(TOOLS)/prometheus_*.deb
 	touch $@
+
+# Sets the clock of one process. Unpacked and not installed.
+FAKETIME := $(TOOLS)/usr/lib/$(shell uname -m)-linux-gnu/faketime/libfaketimeMT.so.1
+
+.PHONY: faketime
+faketime: $(FAKETIME)
+
+$(FAKETIME): | packages
+	@mkdir -p $(TOOLS)
+	@cd $(TOOLS) && { apt-get download -qq libfaketime || { \
+	  scripts=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
+	  $$scripts apt-get update -qq && apt-get download -qq libfaketime; }; }
+	@dpkg -x $(TOOLS)/libfaketime_*.deb $(TOOLS)
+	@rm $(TOOLS)/libfaketime_*.deb
+	@touch $@
 
 clean:
 	cargo clean

@@ -89,7 +89,12 @@ enum Port {
 
 impl Provider {
     pub(crate) async fn start(name: &str) -> Self {
-        let socket = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        Self::start_at(name, 0).await
+    }
+
+    /// The same at this port, which nobody else may have.
+    pub(crate) async fn start_at(name: &str, port: u16) -> Self {
+        let socket = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
         let addr = socket.local_addr().unwrap();
         let shared = Arc::new(Shared {
             name: name.to_owned(),
