@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::sqlite::OpenError;
+
 /// Why the store could not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreError {
@@ -130,6 +132,34 @@ pub(super) fn fault_of(error: &sqlx::Error) -> Fault {
         // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH, SQLITE_RANGE
         Some(18 | 19 | 20 | 25) => Fault::Refused,
         _ => Fault::Passing,
+    }
+}
+
+/// Why a turn did not end well.
+pub(super) enum Trouble {
+    /// Try again after a pause.
+    Passing(String),
+    /// The file is broken.
+    Corrupt(String),
+    /// Only the connection must go; nothing is wrong with the store.
+    Reconnect,
+}
+
+impl From<sqlx::Error> for Trouble {
+    fn from(error: sqlx::Error) -> Self {
+        match fault_of(&error) {
+            Fault::Corrupt => Self::Corrupt(describe(&error)),
+            Fault::Passing | Fault::Refused => Self::Passing(describe(&error)),
+        }
+    }
+}
+
+impl From<OpenError> for Trouble {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Corrupt(reason) => Self::Corrupt(reason),
+            OpenError::Other(error) => Self::Passing(error.to_string()),
+        }
     }
 }
 

@@ -13,42 +13,14 @@ use std::time::Duration;
 use sqlx::{Connection, SqliteConnection};
 use tokio::time::Instant;
 
-use super::error::{Fault, describe, fault_of};
+use super::error::{Fault, Trouble, describe, fault_of};
 use super::health::{Identity, check_folder};
 use super::inbox::{Batch, Shared};
 use super::retention::Retention;
 use super::rows::Kinds;
-use super::sqlite::{self, OpenError};
+use super::sqlite;
 use super::{Known, StoreError, batch, write};
 use crate::clock::UnixMillis;
-
-/// Why a turn did not end well.
-enum Trouble {
-    /// Try again after a pause.
-    Passing(String),
-    /// The file is broken.
-    Corrupt(String),
-    /// Only the connection must go; nothing is wrong with the store.
-    Reconnect,
-}
-
-impl From<sqlx::Error> for Trouble {
-    fn from(error: sqlx::Error) -> Self {
-        match fault_of(&error) {
-            Fault::Corrupt => Self::Corrupt(describe(&error)),
-            Fault::Passing | Fault::Refused => Self::Passing(describe(&error)),
-        }
-    }
-}
-
-impl From<OpenError> for Trouble {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Corrupt(reason) => Self::Corrupt(reason),
-            OpenError::Other(error) => Self::Passing(error.to_string()),
-        }
-    }
-}
 
 /// The task's own things.
 pub(super) struct Writer {
@@ -114,9 +86,11 @@ impl Writer {
         }
         loop {
             self.wait().await;
+            // What was handed over before the closing has at least one whole turn to be stored in.
+            let close_by = self.shared.close_by();
             self.turn().await;
             let now = Instant::now();
-            match self.shared.close_by() {
+            match close_by {
                 Some(close_by) if now >= close_by || self.is_done() => break,
                 _ => {}
             }
@@ -387,13 +361,12 @@ impl Writer {
                 error.get_or_insert_with(|| describe(&closing));
             }
         }
-        match error {
-            None => Ok(()),
-            Some(error) => Err(StoreError::Unavailable {
-                reason: format!(
-                    "{attempts} attempts and {commits} decisions were not stored: {error}"
-                ),
-            }),
+        if error.is_none() && attempts + commits == 0 {
+            return Ok(());
         }
+        let error = error.as_deref().unwrap_or("there was no time left");
+        Err(StoreError::Unavailable {
+            reason: format!("{attempts} attempts and {commits} decisions were not stored: {error}"),
+        })
     }
 }
