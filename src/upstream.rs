@@ -7,6 +7,7 @@
 //! which arm a request goes to.
 
 mod addresses;
+pub mod alarm;
 pub mod body;
 pub mod breaker;
 pub mod connection;
@@ -14,6 +15,7 @@ mod dial;
 pub mod habits;
 pub mod headroom;
 pub mod limit;
+pub mod pieces;
 pub mod pool;
 pub mod post;
 pub mod shared;

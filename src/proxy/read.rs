@@ -8,6 +8,8 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
 use super::plane::{Worker, WorkerPlane};
+use crate::upstream::alarm::Alarm;
+use crate::upstream::pieces::Pieces;
 
 /// A client that sends nothing of its body for this long is given up.
 const UPLOAD_IDLE: Duration = Duration::from_secs(60);
@@ -76,14 +78,15 @@ pub(super) async fn read_body(
         };
     }
     let mut kept = Kept::nothing(Rc::clone(worker));
-    let mut chunks: Vec<Bytes> = Vec::new();
+    let mut chunks = Pieces::new();
     let mut bytes = 0u64;
+    let mut alarm = Alarm::new();
     while !body.is_end_stream() {
-        let frame = match tokio::time::timeout(UPLOAD_IDLE, body.frame()).await {
-            Err(_) => return ReadBody::Stalled,
-            Ok(None) => break,
-            Ok(Some(Err(_))) => return ReadBody::Broken,
-            Ok(Some(Ok(frame))) => frame,
+        let frame = match alarm.race_patiently(UPLOAD_IDLE, body.frame()).await {
+            None => return ReadBody::Stalled,
+            Some(None) => break,
+            Some(Some(Err(_))) => return ReadBody::Broken,
+            Some(Some(Ok(frame))) => frame,
         };
         // Trailers of a request carry nothing that an LLM call needs.
         let Ok(chunk) = frame.into_data() else {
@@ -97,18 +100,12 @@ pub(super) async fn read_body(
         }
         if bytes > proxy.replay_body_bytes || !has_room {
             return ReadBody::TooLargeToKeep {
-                read_ahead: chunks,
+                read_ahead: chunks.into_list(),
                 bytes,
                 rest: body,
             };
         }
     }
     // Almost every body is one chunk, and then no byte is copied.
-    let single = if chunks.len() == 1 {
-        chunks.pop()
-    } else {
-        None
-    };
-    let whole = single.unwrap_or_else(|| chunks.concat().into());
-    ReadBody::Whole(whole, kept)
+    ReadBody::Whole(chunks.into_whole(), kept)
 }
