@@ -33,13 +33,13 @@ pub use error::{classify_status, error_body, error_event, with_clients_own_key};
 pub use headroom::{Headroom, Left, read_headroom};
 pub use learn::ids_of_answer;
 pub use limits::{RETRY_AFTER_MS_MAX, clamp_retry_after, retry_after_ms};
-pub use plain::{PlainFacts, read_plain, usage_at_the_end};
+pub use plain::{PlainFacts, is_page, read_plain, usage_at_the_end};
 pub use price::cost_usd;
 pub use request::{RequestFacts, read_request, replace_model, rewrite_request, usage_slot};
 pub use state::{PathState, PinReason, hash_state, state_in_path};
 pub use sticky::{hash_body, hash_key, sticky_auto, sticky_field};
 pub use stream::{StreamError, StreamWatch};
-pub use usage::{reported_cost, reported_cost_in};
+pub use usage::{REPORTED_COST_HEADER, reported_cost};
 pub use usage_strip::{UsageStrip, names_usage_option};
 
 /// Which API a path speaks.

@@ -74,11 +74,12 @@ impl Meter {
         sample: Sample,
         key_injected: bool,
         ticket: Option<Ticket>,
+        now: Instant,
     ) -> Self {
         Self {
             worker: Rc::clone(worker),
             sample,
-            sent_at: Instant::now(),
+            sent_at: now,
             watch: Watch::Blind(Outcome::Ok),
             key_injected,
             asks_usage: false,
@@ -116,10 +117,10 @@ impl Meter {
         if self.reported || self.worker.draining.get() || !tells_usage {
             return None;
         }
-        let mut spent = Self::start(&self.worker, self.sample.clone(), false, None);
+        let mut spent = Self::start(&self.worker, self.sample.clone(), false, None, self.sent_at);
         spent.reported = true;
         let mut rest = std::mem::replace(self, spent);
-        rest.left_us = Some(micros_since(rest.sent_at));
+        rest.left_us = Some(rest.elapsed_us(Instant::now()));
         Some(rest)
     }
 
@@ -140,21 +141,30 @@ impl Meter {
     }
 
     /// The connection is there and the request leaves now.
-    pub fn sent(&mut self, conn_reused: bool) {
-        self.sent_at = Instant::now();
+    pub fn sent(&mut self, conn_reused: bool, now: Instant) {
+        self.sent_at = now;
         self.sample.conn_reused = conn_reused;
     }
 
     /// The answer's head is there.
     pub fn head(&mut self, status: u16, headers: &HeaderMap) {
         self.sample.status = status;
-        let id = headers
-            .get("x-request-id")
-            .or_else(|| headers.get("request-id"));
+        let (mut id, mut relay_id, mut cost) = (None, None, None);
+        // One look at each name costs less than looking each of these up.
+        for (name, value) in headers {
+            match name.as_str() {
+                "x-request-id" => _ = id.get_or_insert(value),
+                "request-id" => _ = relay_id.get_or_insert(value),
+                llm::REPORTED_COST_HEADER => _ = cost.get_or_insert(value),
+                _ => {}
+            }
+        }
         self.sample.upstream_request_id = id
+            .or(relay_id)
             .and_then(|id| id.to_str().ok())
             .map(|id| sample::clipped(id, Sample::REQUEST_ID_MAX_BYTES));
-        self.sample.reported_cost_usd = llm::reported_cost_in(headers);
+        let cost = cost.and_then(|cost| cost.to_str().ok());
+        self.sample.reported_cost_usd = cost.and_then(llm::reported_cost);
     }
 
     /// Reads the body as a stream of events from here on.
@@ -205,7 +215,7 @@ impl Meter {
                 // What nobody waited for is no time to a first token.
                 let is_awaited = self.left_us.is_none();
                 if is_awaited && self.sample.ttft_us.is_none() && stream.has_content() {
-                    self.sample.ttft_us = Some(micros_since(self.sent_at));
+                    self.sample.ttft_us = Some(micros(self.sent_at, Instant::now()));
                     if let Some(ticket) = self.ticket.take() {
                         ticket.alive();
                     }
@@ -225,7 +235,7 @@ impl Meter {
     }
 
     /// The body ended as HTTP wants it. Leaves the sample and tells the outcome.
-    pub fn end(&mut self) -> Outcome {
+    pub fn end(&mut self, now: Instant) -> Outcome {
         let outcome = match &mut self.watch {
             Watch::Blind(outcome) => {
                 self.sample.complete = true;
@@ -267,7 +277,7 @@ impl Meter {
             }
         };
         let outcome = self.blamed(outcome);
-        self.report(outcome);
+        self.report(outcome, now);
         outcome
     }
 
@@ -276,7 +286,7 @@ impl Meter {
     pub fn usage_refused(&mut self, answered: Outcome) -> Outcome {
         self.tell_breaker(answered);
         self.sample.role = Role::Retry;
-        self.report(Outcome::Internal);
+        self.report(Outcome::Internal, Instant::now());
         Outcome::Internal
     }
 
@@ -308,13 +318,16 @@ impl Meter {
 
     /// The attempt broke. Leaves the sample.
     pub fn fail(&mut self, outcome: Outcome) {
+        if self.reported {
+            return;
+        }
         if let Watch::Stream(stream) = &self.watch {
             self.sample.usage = stream.usage();
             self.sample.reported_cost_usd = stream.reported_cost_usd();
             // Whoever leaves after the last counts leaves a whole answer behind, of known cost.
             self.sample.complete |= stream.has_final_counts();
         }
-        self.report(outcome);
+        self.report(outcome, Instant::now());
     }
 
     /// The breaker hears of this attempt's end from somebody else, unless it is its probe.
@@ -328,7 +341,12 @@ impl Meter {
         }
     }
 
-    fn report(&mut self, outcome: Outcome) {
+    /// Microseconds from the sending to `now`.
+    fn elapsed_us(&self, now: Instant) -> u64 {
+        micros(self.sent_at, now)
+    }
+
+    fn report(&mut self, outcome: Outcome, now: Instant) {
         if self.reported {
             return;
         }
@@ -337,7 +355,7 @@ impl Meter {
         self.tell_breaker(outcome);
         let (outcome, latency_us) = match self.left_us {
             Some(left_us) => (Outcome::ClientGone, left_us),
-            None => (outcome, micros_since(self.sent_at)),
+            None => (outcome, self.elapsed_us(now)),
         };
         if self.is_replay {
             self.sample.usage = None;
@@ -352,7 +370,7 @@ impl Meter {
             ..self.sample.clone()
         };
         if let Some(span) = self.span.take() {
-            let late_us = micros_since(self.sent_at).saturating_sub(latency_us);
+            let late_us = self.elapsed_us(now).saturating_sub(latency_us);
             span.ended(sample.clone(), late_us);
         }
         self.worker.samples.record(sample);
@@ -372,6 +390,6 @@ impl Drop for Meter {
     }
 }
 
-fn micros_since(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+fn micros(start: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(start).as_micros()).unwrap_or(u64::MAX)
 }

@@ -27,6 +27,7 @@ pub mod edit;
 pub mod failover;
 pub mod gauges;
 pub mod handle;
+mod head_timer;
 mod include_usage;
 pub mod inflate;
 pub mod learner;

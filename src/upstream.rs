@@ -7,6 +7,7 @@
 //! which arm a request goes to.
 
 mod addresses;
+pub mod alarm;
 pub mod body;
 pub mod breaker;
 pub mod connection;
@@ -15,6 +16,7 @@ pub mod habits;
 pub mod headroom;
 pub mod limit;
 pub mod pace;
+pub mod pieces;
 pub mod pool;
 pub mod post;
 pub mod shared;

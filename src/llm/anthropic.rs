@@ -79,7 +79,7 @@ pub(super) fn read_event(name: &[u8], event: &[u8], seen: &mut Seen) {
 /// and a signature is no content.
 fn has_content(raw: &str) -> bool {
     let mut has = false;
-    json::members(raw.as_bytes(), |key, value| {
+    json::fields(raw, |key, value| {
         has |= match key {
             "text" | "thinking" | "partial_json" | "data" => json::is_text(value),
             "citation" | "content" => json::is_set(value),

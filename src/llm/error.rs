@@ -193,7 +193,7 @@ impl ErrorWords {
         }
         let mut error = None;
         let mut is_flat = false;
-        json::members(first.as_bytes(), |key, raw| match key {
+        json::fields(first, |key, raw| match key {
             "error" if json::is_set(raw) => error = Some(raw),
             "message" | "detail" => is_flat |= json::is_text(raw) || raw.starts_with('['),
             _ => {}
@@ -221,7 +221,7 @@ impl ErrorWords {
         if !raw.starts_with('{') {
             return None;
         }
-        json::members(raw.as_bytes(), |key, value| match key {
+        json::fields(raw, |key, value| match key {
             "code" | "type" | "status" | "param" => {
                 words.status = json::uint(value).or(words.status);
                 if let Some(text) = json::text(value) {

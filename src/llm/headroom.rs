@@ -1,10 +1,10 @@
 //! How much of its rate limits a provider says is left, from the headers of an answer.
 //!
-//! Pure. A provider without limits costs a few look-ups. What is no limit (Azure sends -1 and 0) is
+//! Pure. A provider without limits costs one look at each name. What is no limit (Azure sends -1 and 0) is
 //! not known, which is not the same as exhausted.
 #![deny(clippy::disallowed_methods)]
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 /// What is left of the limits of one account; `None` where the answer does not say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,73 +33,106 @@ impl Left {
 }
 
 /// Reads the headers of OpenAI and of Anthropic, whichever are there: a relay may send either with any
-/// dialect.
+/// dialect. All names are looked for in one pass: most answers have none of them.
 #[must_use]
 pub fn read_headroom(headers: &HeaderMap) -> Headroom {
-    let openai = Headroom {
-        requests: left(
-            headers,
-            "x-ratelimit-remaining-requests",
-            "x-ratelimit-limit-requests",
-        ),
-        tokens: left(
-            headers,
-            "x-ratelimit-remaining-tokens",
-            "x-ratelimit-limit-tokens",
-        ),
-    };
-    if openai != Headroom::default() {
-        return openai;
+    let mut said = Said::default();
+    for (name, value) in headers {
+        let name = name.as_str();
+        if let Some(name) = name.strip_prefix("x-ratelimit-") {
+            match name {
+                "limit-requests" => said.openai.0.limit(value),
+                "remaining-requests" => said.openai.0.remaining(value),
+                "limit-tokens" => said.openai.1.limit(value),
+                "remaining-tokens" => said.openai.1.remaining(value),
+                _ => {}
+            }
+        } else if let Some(name) = name.strip_prefix("anthropic-ratelimit-") {
+            match name {
+                "requests-limit" => said.requests.limit(value),
+                "requests-remaining" => said.requests.remaining(value),
+                "tokens-limit" => said.tokens.limit(value),
+                "tokens-remaining" => said.tokens.remaining(value),
+                "input-tokens-limit" => said.input.limit(value),
+                "input-tokens-remaining" => said.input.remaining(value),
+                "output-tokens-limit" => said.output.limit(value),
+                "output-tokens-remaining" => said.output.remaining(value),
+                _ => {}
+            }
+        }
     }
-    let requests = left(
-        headers,
-        "anthropic-ratelimit-requests-remaining",
-        "anthropic-ratelimit-requests-limit",
-    );
-    let tokens = left(
-        headers,
-        "anthropic-ratelimit-tokens-remaining",
-        "anthropic-ratelimit-tokens-limit",
-    );
-    if requests.is_none() && tokens.is_none() {
-        return Headroom::default();
-    }
-    let input = left(
-        headers,
-        "anthropic-ratelimit-input-tokens-remaining",
-        "anthropic-ratelimit-input-tokens-limit",
-    );
-    let output = left(
-        headers,
-        "anthropic-ratelimit-output-tokens-remaining",
-        "anthropic-ratelimit-output-tokens-limit",
-    );
-    let all = [tokens, input, output].into_iter().flatten();
-    let nearest = all.reduce(|a, b| if b.is_nearer_to_its_end(a) { b } else { a });
-    Headroom {
-        requests,
-        tokens: nearest,
+    said.headroom()
+}
+
+/// What the headers say, each by its first value.
+#[derive(Default)]
+struct Said<'a> {
+    /// Of requests, and of tokens.
+    openai: (Pair<'a>, Pair<'a>),
+    requests: Pair<'a>,
+    tokens: Pair<'a>,
+    input: Pair<'a>,
+    output: Pair<'a>,
+}
+
+impl Said<'_> {
+    fn headroom(&self) -> Headroom {
+        let openai = Headroom {
+            requests: self.openai.0.left(),
+            tokens: self.openai.1.left(),
+        };
+        if openai != Headroom::default() {
+            return openai;
+        }
+        let (requests, tokens) = (self.requests.left(), self.tokens.left());
+        if requests.is_none() && tokens.is_none() {
+            return Headroom::default();
+        }
+        let all = [tokens, self.input.left(), self.output.left()];
+        let nearest = all
+            .into_iter()
+            .flatten()
+            .reduce(|a, b| if b.is_nearer_to_its_end(a) { b } else { a });
+        Headroom {
+            requests,
+            tokens: nearest,
+        }
     }
 }
 
-fn left(headers: &HeaderMap, remaining: &str, limit: &str) -> Option<Left> {
-    let count = |name: &str| -> Option<u64> {
-        let value = headers.get(name)?.to_str().ok()?;
-        value.trim().parse().ok()
-    };
-    let remaining = count(remaining)?;
-    let limit = count(limit).filter(|limit| *limit > 0)?;
-    let shift = (u64::BITS - limit.leading_zeros()).saturating_sub(u32::BITS);
-    let fitting = |count: u64| u32::try_from(count >> shift).unwrap_or(u32::MAX);
-    Some(Left {
-        limit: fitting(limit),
-        remaining: fitting(remaining.min(limit)),
-    })
+/// A limit and what is left of it, unread.
+#[derive(Default)]
+struct Pair<'a> {
+    limit: Option<&'a HeaderValue>,
+    remaining: Option<&'a HeaderValue>,
+}
+
+impl<'a> Pair<'a> {
+    fn limit(&mut self, value: &'a HeaderValue) {
+        self.limit.get_or_insert(value);
+    }
+
+    fn remaining(&mut self, value: &'a HeaderValue) {
+        self.remaining.get_or_insert(value);
+    }
+
+    fn left(&self) -> Option<Left> {
+        let count =
+            |value: &HeaderValue| -> Option<u64> { value.to_str().ok()?.trim().parse().ok() };
+        let remaining = count(self.remaining?)?;
+        let limit = count(self.limit?).filter(|limit| *limit > 0)?;
+        let shift = (u64::BITS - limit.leading_zeros()).saturating_sub(u32::BITS);
+        let fitting = |count: u64| u32::try_from(count >> shift).unwrap_or(u32::MAX);
+        Some(Left {
+            limit: fitting(limit),
+            remaining: fitting(remaining.min(limit)),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
 
     use super::*;
 

@@ -5,24 +5,74 @@
 #![deny(clippy::disallowed_methods)]
 
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::ControlFlow;
 
-use serde::Deserialize;
-use serde::de::{Deserializer as _, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+use scan::Scan;
+
+mod scan;
 
 /// Calls `each` with the name and the raw value of every member of an object, in order.
 /// False if the text is not one whole object.
 pub(super) fn members<'a>(json: &'a [u8], each: impl FnMut(&str, &'a str)) -> bool {
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    reader.deserialize_map(Members(each)).is_ok() && reader.end().is_ok()
+    match std::str::from_utf8(json) {
+        Ok(text) => fields(text, each),
+        Err(fault) => {
+            // What stands before the fault is reported; what the fault stands in cannot be whole.
+            let before = json.get(..fault.valid_up_to()).unwrap_or_default();
+            fields(std::str::from_utf8(before).unwrap_or_default(), each);
+            false
+        }
+    }
+}
+
+/// The same for what is known to be text, as every raw value is.
+pub(super) fn fields<'a>(json: &'a str, mut each: impl FnMut(&str, &'a str)) -> bool {
+    let mut scan = Scan::new(json);
+    if !scan.takes(b'{') {
+        return false;
+    }
+    if scan.takes(b'}') {
+        return scan.is_at_end();
+    }
+    loop {
+        let Some(key) = scan.string() else {
+            return false;
+        };
+        // Almost no name holds an escape.
+        let inner = key.get(1..key.len() - 1).unwrap_or_default();
+        let has_escape = memchr::memchr(b'\\', inner.as_bytes()).is_some();
+        let name = if has_escape {
+            text(key)
+        } else {
+            Some(Cow::Borrowed(inner))
+        };
+        let Some(name) = name.filter(|_| scan.takes(b':')) else {
+            return false;
+        };
+        let Some(value) = scan.value() else {
+            return false;
+        };
+        each(&name, value);
+        if !scan.takes(b',') {
+            return scan.takes(b'}') && scan.is_at_end();
+        }
+    }
 }
 
 /// Calls `each` with the raw text of every element of an array until it breaks off.
-pub(super) fn elements<'a>(json: &'a str, each: impl FnMut(&'a str) -> ControlFlow<()>) {
+pub(super) fn elements<'a>(json: &'a str, mut each: impl FnMut(&'a str) -> ControlFlow<()>) {
+    let mut scan = Scan::new(json);
     // A text that is no array has no elements: there is nobody to tell about it.
-    drop(serde_json::Deserializer::from_str(json).deserialize_seq(Elements(each)));
+    if !scan.takes(b'[') || scan.takes(b']') {
+        return;
+    }
+    while let Some(value) = scan.value() {
+        if each(value).is_break() || !scan.takes(b',') {
+            return;
+        }
+    }
 }
 
 /// Calls `each` with every JSON value of a text that may hold several in a row. False if there was none.
@@ -73,47 +123,15 @@ pub(super) fn is_set(raw: &str) -> bool {
 
 /// A whole number of 0 or more.
 pub(super) fn uint(raw: &str) -> Option<u64> {
+    let bytes = raw.as_bytes();
+    // Token counts: few digits, of which the first is no zero.
+    let is_plain = matches!(bytes, [b'1'..=b'9', rest @ ..] if rest.len() < 18 && rest.iter().all(u8::is_ascii_digit));
+    if is_plain {
+        let digits = bytes.iter().map(|digit| u64::from(digit - b'0'));
+        return Some(digits.fold(0, |sum, digit| sum * 10 + digit));
+    }
     serde_json::from_str(raw).ok()
 }
-
-struct Members<F>(F);
-
-impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Members<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-            (self.0)(&key, value.get());
-        }
-        Ok(())
-    }
-}
-
-struct Elements<F>(F);
-
-impl<'de, F: FnMut(&'de str) -> ControlFlow<()>> Visitor<'de> for Elements<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(value) = seq.next_element::<&'de RawValue>()? {
-            if (self.0)(value.get()).is_break() {
-                return Err(A::Error::custom("seen enough"));
-            }
-        }
-        Ok(())
-    }
-}
-
-#[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

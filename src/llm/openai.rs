@@ -67,7 +67,7 @@ pub(super) fn read_chunk(chunk: &[u8], seen: &mut Seen) -> bool {
 /// Reads one choice, of a chunk or of a whole answer.
 fn read_choice(choice: &str, seen: &mut Seen) {
     let (mut has_failed, mut error) = (false, None);
-    json::members(choice.as_bytes(), |key, raw| match key {
+    json::fields(choice, |key, raw| match key {
         "finish_reason" if raw == "\"error\"" => has_failed = true,
         "finish_reason" if json::is_text(raw) => seen.finished = true,
         "error" if json::is_set(raw) => error = Some(raw),
@@ -84,7 +84,7 @@ fn read_choice(choice: &str, seen: &mut Seen) {
 /// True for text, reasoning, refusal, tool arguments, sound or images; a role alone is nothing yet.
 fn delta_has_content(delta: &str) -> bool {
     let mut has = false;
-    json::members(delta.as_bytes(), |key, raw| {
+    json::fields(delta, |key, raw| {
         has |= match key {
             "content" | "reasoning_content" | "reasoning" | "reasoning_details" | "refusal"
             | "images" => is_filled(raw),
@@ -110,7 +110,7 @@ fn is_filled(raw: &str) -> bool {
 
 fn call_has_arguments(call: &str) -> bool {
     let mut has = false;
-    json::members(call.as_bytes(), |key, raw| match key {
+    json::fields(call, |key, raw| match key {
         "function" => has |= has_text(raw, &["arguments"]),
         "custom" => has |= has_text(raw, &["input"]),
         _ => {}
@@ -120,7 +120,7 @@ fn call_has_arguments(call: &str) -> bool {
 
 fn has_text(object: &str, names: &[&str]) -> bool {
     let mut has = false;
-    json::members(object.as_bytes(), |key, raw| {
+    json::fields(object, |key, raw| {
         has |= names.contains(&key) && is_filled(raw);
     });
     has

@@ -41,7 +41,7 @@ pub fn read_plain(
         };
     }
     let mut seen = Seen::default();
-    let is_page = content_type.is_some_and(|kind| kind.trim_start().starts_with("text/html"));
+    let is_page = content_type.is_some_and(is_page);
     let whole = !is_page && read_body(dialect, body, &mut seen);
     let outcome = match seen.error {
         // There is no band within which it would be an event.
@@ -55,6 +55,12 @@ pub fn read_plain(
         usage: seen.usage,
         reported_cost_usd: seen.reported_cost_usd,
     }
+}
+
+/// True for the type of a page, which no API answers with.
+#[must_use]
+pub fn is_page(content_type: &str) -> bool {
+    content_type.trim_start().starts_with("text/html")
 }
 
 /// The usage, and the cost, that stand at the end of a body whose beginning is not at hand.

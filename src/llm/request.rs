@@ -175,6 +175,9 @@ pub fn rewrite_request(
     usage_slot: Option<usize>,
     model: Option<(Range<usize>, &str)>,
 ) -> Bytes {
+    if usage_slot.is_none() && model.is_none() {
+        return body.clone();
+    }
     let asked = usage_slot.map(|at| (at..at, USAGE_OPTION.to_owned()));
     let named = model.and_then(|(span, name)| Some((span, serde_json::to_string(name).ok()?)));
     // The slot is the first place of all.

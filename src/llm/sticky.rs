@@ -120,7 +120,7 @@ fn fold(hash: &mut u64, next: u64) {
 fn read_message(raw: &str) -> (bool, u64) {
     let mut is_system = false;
     let mut said = None;
-    json::members(raw.as_bytes(), |key, value| match key {
+    json::fields(raw, |key, value| match key {
         "role" => is_system = matches!(value, "\"system\"" | "\"developer\""),
         "content" => said = Some(content(value)),
         _ => {}
@@ -167,7 +167,7 @@ fn value(raw: &str, depth: u8) -> u64 {
         Some(b'{') => {
             // A sum does not know the order of its parts.
             let mut sum = OBJECT;
-            json::members(raw.as_bytes(), |key, member| {
+            json::fields(raw, |key, member| {
                 if key != "cache_control" {
                     let member = value(member, depth + 1).to_le_bytes();
                     let seed = xxh3_64_with_seed(key.as_bytes(), OBJECT);

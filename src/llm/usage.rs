@@ -4,8 +4,6 @@
 //! the cache, so they are added here, once. A cost that the provider states is read beside them. Pure.
 #![deny(clippy::disallowed_methods)]
 
-use http::HeaderMap;
-
 use super::json;
 use crate::sample::{Sample, Usage};
 
@@ -13,7 +11,7 @@ use crate::sample::{Sample, Usage};
 pub(super) fn read_openai(raw: &str) -> Option<Usage> {
     let mut usage = Usage::default();
     let (mut stated, mut lifetimes) = (false, Lifetimes::default());
-    json::members(raw.as_bytes(), |key, value| match key {
+    json::fields(raw, |key, value| match key {
         "prompt_tokens" | "input_tokens" => {
             stated |= set(&mut usage.input_tokens, value);
         }
@@ -40,7 +38,7 @@ pub(super) fn read_openai(raw: &str) -> Option<Usage> {
 
 fn read_details(raw: &str, usage: &mut Usage) {
     let mut lifetimes = Lifetimes::default();
-    json::members(raw.as_bytes(), |key, value| match key {
+    json::fields(raw, |key, value| match key {
         "cached_tokens" => set_if_some(&mut usage.cached_input_tokens, value),
         "cache_write_tokens" => set_if_some(&mut usage.cache_write_tokens, value),
         "cache_creation_token_details" => lifetimes = read_lifetimes(value),
@@ -52,6 +50,11 @@ fn read_details(raw: &str, usage: &mut Usage) {
 /// What the provider says that the answer cost, in US dollars, in a `usage` object of any dialect
 /// (OpenRouter's `cost`; its `cost_details` are parts of it).
 pub(super) fn read_cost(raw: &str) -> Option<f64> {
+    // Few providers state it: without the word, or an escape that could spell it, there is nothing to read.
+    let may_state = memchr::memmem::find(raw.as_bytes(), b"cost").is_some() || raw.contains('\\');
+    if !may_state {
+        return None;
+    }
     let cost = json::member(raw.as_bytes(), "cost")?;
     reported_cost(cost)
 }
@@ -74,7 +77,7 @@ pub(super) fn merge_anthropic(before: Option<Usage>, raw: &str) -> Option<Usage>
         .saturating_sub(usage.cached_input_tokens)
         .saturating_sub(usage.cache_write_tokens);
     let (mut stated, mut written, mut lifetimes) = (before.is_some(), 0, Lifetimes::default());
-    json::members(raw.as_bytes(), |key, value| match key {
+    json::fields(raw, |key, value| match key {
         "input_tokens" => {
             stated = true;
             set_if_some(&mut uncached, value);
@@ -106,7 +109,7 @@ struct Lifetimes {
 
 fn read_lifetimes(raw: &str) -> Lifetimes {
     let mut found = Lifetimes::default();
-    json::members(raw.as_bytes(), |key, value| {
+    json::fields(raw, |key, value| {
         let tokens = count(value).unwrap_or(0);
         found.all = found.all.saturating_add(tokens);
         if key == "ephemeral_1h_input_tokens" {
@@ -145,12 +148,9 @@ fn set_if_some(field: &mut u32, raw: &str) {
     }
 }
 
-/// The cost that LiteLLM states in a header. The head of a stream leaves before anybody knows it, so
+/// The header in which LiteLLM states the cost. The head of a stream leaves before anybody knows it, so
 /// there only the events count.
-#[must_use]
-pub fn reported_cost_in(headers: &HeaderMap) -> Option<f64> {
-    reported_cost(headers.get("x-litellm-response-cost")?.to_str().ok()?)
-}
+pub const REPORTED_COST_HEADER: &str = "x-litellm-response-cost";
 
 #[cfg(test)]
 mod tests {
@@ -267,6 +267,7 @@ mod tests {
             (r#"{"cost":1e-7}"#, Some(1e-7)),
             (r#"{"cost":-0.1}"#, None),
             (r#"{"cost":1e9}"#, None),
+            (r#"{"\u0063ost":0.5}"#, Some(0.5)),
             (r#"{"cost":null}"#, None),
             (r#"{"cost":"0.1"}"#, None),
             (r#"{"cost":1e999}"#, None),

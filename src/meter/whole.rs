@@ -12,15 +12,17 @@ use super::PLAIN_MAX_BYTES;
 use crate::llm::{self, Dialect, PlainFacts};
 use crate::outcome::Outcome;
 use crate::sample::Usage;
+use crate::upstream::pieces::Pieces;
 
 /// What has arrived of it.
 #[derive(Debug)]
 pub(super) struct Whole {
     dialect: Option<Dialect>,
-    /// `None` for an error answer, whose body only says whose fault it is.
-    content_type: Option<Box<str>>,
+    /// Kept only where it counts: where it says that this is no JSON.
+    page_type: Option<Box<str>>,
+    /// An error answer, whose body only says whose fault it is.
     is_error: bool,
-    chunks: Vec<Bytes>,
+    chunks: Pieces,
     bytes: usize,
 }
 
@@ -29,7 +31,9 @@ impl Whole {
     pub(super) fn answer(dialect: Dialect, content_type: Option<&str>) -> Self {
         Self {
             dialect: Some(dialect),
-            content_type: content_type.map(Box::from),
+            page_type: content_type
+                .filter(|kind| llm::is_page(kind))
+                .map(Box::from),
             ..Self::object()
         }
     }
@@ -47,9 +51,9 @@ impl Whole {
     pub(super) const fn object() -> Self {
         Self {
             dialect: None,
-            content_type: None,
+            page_type: None,
             is_error: false,
-            chunks: Vec::new(),
+            chunks: Pieces::new(),
             bytes: 0,
         }
     }
@@ -91,18 +95,14 @@ impl Whole {
 
     /// All of it.
     pub(super) fn body(&self) -> Cow<'_, [u8]> {
-        match self.chunks.as_slice() {
-            [one] => Cow::Borrowed(one),
-            several => Cow::Owned(several.concat()),
-        }
+        self.chunks.whole()
     }
 
     /// What the whole body says.
     pub(super) fn judge(&self, body: &[u8], status: u16, key_injected: bool) -> PlainFacts {
         match self.dialect {
             Some(dialect) if !self.is_error => {
-                let content_type = self.content_type.as_deref();
-                llm::read_plain(dialect, status, content_type, body)
+                llm::read_plain(dialect, status, self.page_type.as_deref(), body)
             }
             dialect => PlainFacts {
                 outcome: llm::classify_status(dialect, status, key_injected, Some(body)),

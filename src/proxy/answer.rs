@@ -7,7 +7,6 @@
 //! nothing more is asked for.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
@@ -17,6 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Instant;
 
 use super::edit::Edit;
 use super::inflate::{Corrupt, Inflate};
@@ -25,6 +25,7 @@ use crate::llm;
 use crate::meter::Meter;
 use crate::outcome::Outcome;
 use crate::upstream::connection::Connection;
+use crate::upstream::pieces::Pieces;
 use crate::upstream::pool::Pool;
 
 mod drain;
@@ -42,7 +43,7 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct LiveBody {
     /// Chunks that were metered already and wait to be passed on.
-    held: VecDeque<Bytes>,
+    held: Pieces,
     /// `None` once the rest is read by somebody else, see [`drain`].
     incoming: Option<Incoming>,
     /// Goes back to the pool at the end of the body.
@@ -82,26 +83,27 @@ impl LiveBody {
     #[must_use]
     pub fn new(
         incoming: Incoming,
-        connection: Connection,
+        mut connection: Connection,
         pool: Rc<Pool>,
         meter: Meter,
         limits: Limits,
         edit: Option<Edit>,
     ) -> Self {
+        let clock = ArmClock::new(limits, connection.take_alarm());
         let mut body = Self {
-            held: VecDeque::new(),
+            held: Pieces::new(),
             incoming: Some(incoming),
             connection: Some(connection),
             pool,
             meter,
-            clock: ArmClock::new(limits),
+            clock,
             edit,
             last: None,
             ended: None,
             broken: None,
         };
         if body.is_read() {
-            body.end();
+            body.end(Instant::now());
         }
         body
     }
@@ -133,7 +135,7 @@ impl LiveBody {
         match next {
             None => Ok(false),
             Some(Ok(chunk)) => {
-                self.held.push_back(chunk);
+                self.held.push(chunk);
                 Ok(true)
             }
             Some(Err(outcome)) => Err(outcome),
@@ -142,7 +144,7 @@ impl LiveBody {
 
     /// Ends the attempt by what was seen so far, without the rest of its body.
     pub fn give_up(&mut self) -> Outcome {
-        let outcome = self.meter.end();
+        let outcome = self.meter.end(Instant::now());
         self.ended = Some(outcome);
         self.connection = None;
         outcome
@@ -152,7 +154,7 @@ impl LiveBody {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let waiting = self.edit.as_ref().map_or(0, Edit::held_bytes);
-        waiting + self.held.iter().map(Bytes::len).sum::<usize>()
+        waiting + self.held.bytes()
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Outcome>>> {
@@ -169,7 +171,7 @@ impl LiveBody {
                 // What follows a stream's last word is of no use to anybody.
                 Err(Corrupt) if self.meter.is_terminated() => {
                     self.connection = None;
-                    self.end();
+                    self.end(Instant::now());
                     continue;
                 }
                 Err(Corrupt) => return Poll::Ready(Some(Err(self.garbled()))),
@@ -197,7 +199,9 @@ impl LiveBody {
                     return Poll::Ready(Some(Err(self.break_off(outcome))));
                 }
                 // A stream whose last word has gone by is whole, also where its coding lacks its end.
-                None if self.is_decoded_whole() || self.meter.is_terminated() => self.end(),
+                None if self.is_decoded_whole() || self.meter.is_terminated() => {
+                    self.end(Instant::now());
+                }
                 None => return Poll::Ready(Some(Err(self.garbled()))),
                 Some(Err(_)) => {
                     let outcome = self.meter.broke(Outcome::Reset);
@@ -208,10 +212,10 @@ impl LiveBody {
                     let Ok(chunk) = frame.into_data() else {
                         continue;
                     };
-                    let is_too_late = self.clock.is_too_late();
+                    self.clock.arrived();
                     if let Some(inflate) = self.inflate() {
                         inflate.feed(chunk);
-                        if is_too_late && !self.is_read() {
+                        if !self.is_read() && self.clock.is_too_late() {
                             let outcome = self.break_off(Outcome::TimeoutTotal);
                             return Poll::Ready(Some(Err(outcome)));
                         }
@@ -219,8 +223,8 @@ impl LiveBody {
                     }
                     let passed = self.pass(chunk);
                     if self.is_read() {
-                        self.end();
-                    } else if is_too_late {
+                        self.end(Instant::now());
+                    } else if self.clock.is_too_late() {
                         let outcome = self.break_off(Outcome::TimeoutTotal);
                         return Poll::Ready(Some(Err(outcome)));
                     }
@@ -261,8 +265,8 @@ impl LiveBody {
         self.break_off(outcome)
     }
 
-    fn end(&mut self) {
-        let outcome = self.meter.end();
+    fn end(&mut self, now: Instant) {
+        let outcome = self.meter.end(now);
         self.ended = Some(outcome);
         let rest = self.edit.as_mut().map(Edit::end);
         let event = (outcome == Outcome::Truncated).then(|| self.truncation_event("ended"));
@@ -271,8 +275,9 @@ impl LiveBody {
             (Some(rest), Some(event)) => Some([rest, event].concat().into()),
             (rest, event) => rest.or(event),
         };
-        if let Some(connection) = self.connection.take() {
-            self.pool.put_back(connection);
+        if let Some(mut connection) = self.connection.take() {
+            connection.return_alarm(self.clock.take_alarm());
+            self.pool.put_back(connection, now);
         }
     }
 
@@ -317,11 +322,13 @@ impl LiveBody {
     /// What the client gets next.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Outcome>>> {
         self.clock.asked_for_more();
-        let next = match self.held.pop_front() {
+        let next = match self.held.pop() {
             Some(chunk) => Some(Ok(chunk)),
             None => ready!(self.poll_chunk(cx)),
         };
-        self.clock.handed_over();
+        if self.ended.is_none() {
+            self.clock.handed_over();
+        }
         Poll::Ready(next)
     }
 

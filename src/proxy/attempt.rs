@@ -113,16 +113,16 @@ pub async fn attempt(
     is_probe: bool,
 ) -> Tried {
     let (alias, asks_usage) = (upload.alias.take(), upload.asks_usage);
-    let (started_at, arm) = (Instant::now(), sample.arm);
+    let (mut now, arm) = (Instant::now(), sample.arm);
     let plane = call.plane.arms.get(arm);
-    let limits = Limits::of(call, arm, started_at);
+    let limits = Limits::of(call, arm, now);
     let ticket = Ticket {
         pool: Rc::clone(&plane.pool),
         is_probe,
     };
     let injects_key = plane.rewrite.injects_key();
-    let mut meter =
-        Meter::start(call.worker, sample, injects_key, Some(ticket)).traced_by(call.span.as_ref());
+    let mut meter = Meter::start(call.worker, sample, injects_key, Some(ticket), now)
+        .traced_by(call.span.as_ref());
     if arm == Arm::Canary {
         meter.learn_into(&call.plane.learner);
     }
@@ -134,8 +134,9 @@ pub async fn attempt(
             Some(slot) => meter.hold(slot),
             None => return over_limit(meter),
         }
+        now = Instant::now();
     }
-    let sent = match send(call, plane, &limits, &mut meter, upload).await {
+    let sent = match send(call, plane, &limits, &mut meter, upload, now).await {
         Ok(sent) => sent,
         Err(outcome) => {
             meter.fail(outcome);
@@ -162,7 +163,7 @@ pub async fn attempt(
     if is_held {
         hold_back(head, body).await
     } else {
-        Tried::Answer(Response::from_parts(head, Answer::Live(Box::new(body))))
+        Tried::Answer(Response::from_parts(head, Answer::Live(body)))
     }
 }
 
@@ -180,6 +181,7 @@ async fn send(
     limits: &Limits,
     meter: &mut Meter,
     upload: Upload,
+    mut now: Instant,
 ) -> Result<(Response<Incoming>, Connection), Outcome> {
     let Upload { body, state, .. } = upload;
     // A kept body is a counted reference: keeping a second one costs no copy.
@@ -189,29 +191,32 @@ async fn send(
     };
     let kept_body = again.is_some();
     let mut request = build(call, plane, body, kept_body);
-    let mut connection = match plane.pool.reuse(Instant::now()) {
+    let mut connection = match plane.pool.reuse(now) {
         Some(connection) => connection,
-        None => open(plane, limits.connect, meter).await?,
+        None => {
+            let opened = open(plane, limits.connect, meter).await?;
+            now = Instant::now();
+            opened
+        }
     };
     let mut resent = 0;
     loop {
-        meter.sent(connection.is_reused());
-        let (at, timed_out) = limits.head_by(Instant::now());
-        let answer = tokio::time::timeout_at(at, connection.send(request)).await;
-        let error = match answer {
+        meter.sent(connection.is_reused(), now);
+        let (at, timed_out) = limits.head_by(now);
+        let error = match connection.send_by(at, request).await {
             // The arm cannot answer what the client has not sent.
-            Err(_) if state.get() == UploadState::Waiting => return Err(Outcome::ClientGone),
-            Err(_) => return Err(timed_out),
+            None if state.get() == UploadState::Waiting => return Err(Outcome::ClientGone),
+            None => return Err(timed_out),
             // The proxy in between wants other credentials: the arm was not asked.
-            Ok(Ok(response)) if connection.is_relayed() && response.status() == RELAY_REFUSES => {
+            Some(Ok(response)) if connection.is_relayed() && response.status() == RELAY_REFUSES => {
                 return Err(Outcome::Connect);
             }
             // Nobody asked for another protocol, and what follows would be no HTTP.
-            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(Outcome::Reset);
             }
-            Ok(Ok(response)) => return Ok((response, connection)),
-            Ok(Err(error)) => error,
+            Some(Ok(response)) => return Ok((response, connection)),
+            Some(Err(error)) => error,
         };
         if !matches!(state.get(), UploadState::Sound | UploadState::Waiting) {
             return Err(Outcome::ClientGone);
@@ -232,6 +237,7 @@ async fn send(
             _ => return Err(Outcome::Reset),
         };
         connection = open(plane, limits.connect, meter).await?;
+        now = Instant::now();
     }
 }
 
@@ -279,16 +285,16 @@ fn is_replay_safe(call: &Call<'_>) -> bool {
 }
 
 /// Holds the answer back until it shows content, ends, or is too large or too slow to be held.
-async fn hold_back(head: response::Parts, mut body: LiveBody) -> Tried {
+async fn hold_back(head: response::Parts, mut body: Box<LiveBody>) -> Tried {
     let is_stream = body.meter().is_stream();
-    let until = Instant::now() + HOLD_STREAM_FOR;
+    let until = is_stream.then(|| Instant::now() + HOLD_STREAM_FOR);
     let max_bytes = if is_stream {
         HOLD_MAX_BYTES
     } else {
         meter::PLAIN_MAX_BYTES
     };
     while body.ended().is_none() {
-        let next = if is_stream {
+        let next = if let Some(until) = until {
             match tokio::time::timeout_at(until, body.hold_next()).await {
                 Ok(next) => next,
                 Err(_) => break,
@@ -315,7 +321,7 @@ async fn hold_back(head: response::Parts, mut body: LiveBody) -> Tried {
     }
     let ended = body.ended();
     let shown = body.meter().has_content();
-    let answer = Response::from_parts(head, Answer::Live(Box::new(body)));
+    let answer = Response::from_parts(head, Answer::Live(body));
     match ended {
         Some(outcome) if !shown && (outcome.may_fail_over() || outcome == Outcome::Internal) => {
             let answer = Some(answer);

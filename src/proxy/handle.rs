@@ -192,3 +192,20 @@ fn streamed_upload(
         asks_usage: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what a function gives.
+    const fn size_of_output<A, B, C, F>(_: &impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        let bytes = size_of_output(&handle);
+        // It is moved when it is made, and held for as long as an answer's head is waited for.
+        assert!(bytes <= 6_400, "{bytes}");
+    }
+}

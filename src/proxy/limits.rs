@@ -3,15 +3,15 @@
 //! The arm is timed only while it is waited for. A client that does not take what is there stops the
 //! reading from the arm as well, and that time counts neither as idle nor towards the total.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::attempt::Call;
 use crate::arm::Arm;
 use crate::outcome::Outcome;
+use crate::upstream::alarm::Alarm;
 
 /// The limits of one attempt, for its model and its size.
 #[derive(Debug, Clone, Copy)]
@@ -70,19 +70,27 @@ pub struct ArmClock {
     awaited_since: Option<Instant>,
     /// When the client was last given something, unless it has come for more.
     handed_at: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
+    /// The arm's first chunk was asked for.
+    has_asked: bool,
 }
 
 impl ArmClock {
     /// Nothing is waited for yet.
     #[must_use]
-    pub const fn new(limits: Limits) -> Self {
+    pub const fn new(limits: Limits, alarm: Alarm) -> Self {
         Self {
             limits,
             awaited_since: None,
             handed_at: None,
-            timer: None,
+            alarm,
+            has_asked: false,
         }
+    }
+
+    /// Gives its timer away; with it goes the clock's use.
+    pub const fn take_alarm(&mut self) -> Alarm {
+        std::mem::replace(&mut self.alarm, Alarm::new())
     }
 
     /// What it holds the arm to. The total is later by what the client has cost.
@@ -107,32 +115,34 @@ impl ArmClock {
         }
     }
 
-    /// The arm gave something. True if it is too late all the same: an arm that floods is never waited for.
-    pub fn is_too_late(&mut self) -> bool {
+    /// The arm gave something.
+    pub const fn arrived(&mut self) {
         self.awaited_since = None;
+    }
+
+    /// True if what arrived is too late all the same: an arm that floods is never waited for.
+    #[must_use]
+    pub fn is_too_late(&self) -> bool {
         let at = self.limits.total_at;
         at.is_some_and(|at| Instant::now() >= at)
     }
 
     /// The arm is waited for. Resolves with the outcome of the limit that has passed.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if !self.has_asked {
+            // What came with the head is handed over when it is asked for, and is there at the next turn.
+            self.has_asked = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let since = *self.awaited_since.get_or_insert_with(Instant::now);
         let idle_at = since + self.limits.idle;
-        loop {
-            let (at, outcome) = match self.limits.total_at {
-                Some(total_at) if total_at < idle_at => (total_at, Outcome::TimeoutTotal),
-                _ => (idle_at, Outcome::TimeoutIdle),
-            };
-            // One timer for the whole body: it is moved only when it fires, not at every chunk.
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-            ready!(timer.as_mut().poll(cx));
-            if Instant::now() >= at {
-                return Poll::Ready(outcome);
-            }
-            timer.as_mut().reset(at);
-        }
+        let (at, outcome) = match self.limits.total_at {
+            Some(total_at) if total_at < idle_at => (total_at, Outcome::TimeoutTotal),
+            _ => (idle_at, Outcome::TimeoutIdle),
+        };
+        ready!(self.alarm.poll_at(at, cx));
+        Poll::Ready(outcome)
     }
 }
 
@@ -146,13 +156,14 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(5);
 
     fn clock(idle: Duration, total: Option<Duration>) -> ArmClock {
-        ArmClock::new(Limits {
+        let limits = Limits {
             connect: SHORT,
             first_byte: None,
             idle,
             total_at: total.map(|total| Instant::now() + total),
             after_disconnect: Duration::ZERO,
-        })
+        };
+        ArmClock::new(limits, Alarm::new())
     }
 
     async fn check(mut clock: ArmClock, expected: Outcome) {
@@ -187,9 +198,10 @@ mod tests {
     async fn a_chunk_begins_a_new_wait_but_no_new_total() {
         let mut late = clock(LONG, Some(Duration::ZERO));
         late.awaited_since = Some(Instant::now());
+        late.arrived();
         assert!(late.is_too_late());
         assert_eq!(late.awaited_since, None);
-        let mut early = clock(LONG, Some(LONG));
+        let early = clock(LONG, Some(LONG));
         assert!(!early.is_too_late());
         assert!(!clock(LONG, None).is_too_late());
     }

@@ -8,7 +8,9 @@ use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
 use super::plane::{Worker, WorkerPlane};
+use crate::upstream::alarm::Alarm;
 use crate::upstream::pace::Pace;
+use crate::upstream::pieces::Pieces;
 
 /// Bodies of one worker that are kept at once, in bytes: however many requests a connection of HTTP/2 carries.
 const KEPT_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -74,15 +76,16 @@ pub(super) async fn read_body(
         };
     }
     let mut kept = Kept::nothing(Rc::clone(worker));
-    let mut chunks: Vec<Bytes> = Vec::new();
+    let mut chunks = Pieces::new();
     let mut bytes = 0u64;
-    let mut pace = Pace::new(proxy.client_stall);
+    let (mut alarm, mut pace) = (Alarm::new(), Pace::new(proxy.client_stall));
     while !body.is_end_stream() {
-        let frame = match tokio::time::timeout_at(pace.due(Instant::now()), body.frame()).await {
-            Err(_) => return ReadBody::Stalled,
-            Ok(None) => break,
-            Ok(Some(Err(_))) => return ReadBody::Broken,
-            Ok(Some(Ok(frame))) => frame,
+        let due = || pace.due(Instant::now());
+        let frame = match alarm.race_patiently(due, body.frame()).await {
+            None => return ReadBody::Stalled,
+            Some(None) => break,
+            Some(Some(Err(_))) => return ReadBody::Broken,
+            Some(Some(Ok(frame))) => frame,
         };
         // Trailers of a request carry nothing that an LLM call needs.
         let Ok(chunk) = frame.into_data() else {
@@ -97,18 +100,12 @@ pub(super) async fn read_body(
         }
         if bytes > proxy.replay_body_bytes || !has_room {
             return ReadBody::TooLargeToKeep {
-                read_ahead: chunks,
+                read_ahead: chunks.into_list(),
                 bytes,
                 rest: body,
             };
         }
     }
     // Almost every body is one chunk, and then no byte is copied.
-    let single = if chunks.len() == 1 {
-        chunks.pop()
-    } else {
-        None
-    };
-    let whole = single.unwrap_or_else(|| chunks.concat().into());
-    ReadBody::Whole(whole, kept)
+    ReadBody::Whole(chunks.into_whole(), kept)
 }

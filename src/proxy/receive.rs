@@ -43,7 +43,7 @@ pub(super) fn receive(
     (response, connection): (Response<Incoming>, Connection),
     mut limits: Limits,
     asked: &Asked,
-) -> (response::Parts, LiveBody, bool) {
+) -> (response::Parts, Box<LiveBody>, bool) {
     let plane = call.plane.arms.get(arm);
     let (mut head, incoming) = response.into_parts();
     meter.head(head.status.as_u16(), &head.headers);
@@ -76,7 +76,7 @@ pub(super) fn receive(
     }
     let pool = Rc::clone(&plane.pool);
     let body = LiveBody::new(incoming, connection, pool, meter, limits, edit);
-    (head, body, is_readable)
+    (head, Box::new(body), is_readable)
 }
 
 fn choose_watch(meter: &mut Meter, call: &Call<'_>, head: &response::Parts, coded: Coded) {

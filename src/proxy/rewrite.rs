@@ -19,8 +19,6 @@ pub(super) const API_KEY: HeaderName = HeaderName::from_static("api-key");
 pub const X_CUTOVER_ARM: HeaderName = HeaderName::from_static("x-cutover-arm");
 /// Names the rollout on an answer.
 pub const X_CUTOVER_ROLLOUT: HeaderName = HeaderName::from_static("x-cutover-rollout");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// How requests are rewritten for one arm.
 #[derive(Debug)]
@@ -126,20 +124,18 @@ impl ArmRewrite {
         kept_body: bool,
     ) -> HeaderMap {
         let metered = dialect.is_some();
-        let mut headers = HeaderMap::with_capacity(client.len() + 2);
-        headers.insert(header::HOST, self.host.clone());
-        let listed = ListedByConnection::of(client);
-        for (name, value) in client {
-            let dropped = is_hop_by_hop(name)
-                || is_handled_here(name)
-                || (kept_body && *name == header::CONTENT_LENGTH)
-                || (metered && *name == header::ACCEPT_ENCODING)
-                || (self.key.is_some() && is_credential(name))
-                || listed.contains(name);
-            if !dropped {
-                headers.append(name, value.clone());
-            }
+        // Copied in one piece: to build the same name by name would hash every one of them again.
+        let mut headers = client.clone();
+        remove_all(&mut headers, |name| {
+            is_hop_by_hop(name) || is_handled_here(name)
+        });
+        if kept_body {
+            headers.remove(header::CONTENT_LENGTH);
         }
+        for name in listed_by_connection(client) {
+            headers.remove(name);
+        }
+        headers.insert(header::HOST, self.host.clone());
         if metered {
             headers.insert(
                 header::ACCEPT_ENCODING,
@@ -147,16 +143,27 @@ impl ArmRewrite {
             );
         }
         if let Some(key) = &self.key {
+            let has = Credentials::of(client);
             // The key goes in the dialect that the client used, or that the path speaks.
-            let anthropic = matches!(dialect, Some(Dialect::AnthropicMessages))
-                && !client.contains_key(header::AUTHORIZATION);
-            if client.contains_key(&X_API_KEY) || anthropic {
-                headers.insert(X_API_KEY, key.raw.clone());
-            } else if client.contains_key(&API_KEY) {
-                headers.insert(API_KEY, key.raw.clone());
+            let anthropic =
+                matches!(dialect, Some(Dialect::AnthropicMessages)) && !has.authorization;
+            let (name, value) = if has.x_api_key || anthropic {
+                (X_API_KEY, &key.raw)
+            } else if has.api_key {
+                (API_KEY, &key.raw)
             } else {
-                headers.insert(header::AUTHORIZATION, key.bearer.clone());
+                (header::AUTHORIZATION, &key.bearer)
+            };
+            for (is_there, theirs) in [
+                (has.authorization, header::AUTHORIZATION),
+                (has.x_api_key, X_API_KEY),
+                (has.api_key, API_KEY),
+            ] {
+                if is_there && theirs != name {
+                    headers.remove(theirs);
+                }
             }
+            headers.insert(name, value.clone());
         }
         headers
     }
@@ -218,76 +225,87 @@ fn join(prefix: &str, version: Version, asked: &str) -> String {
 
 /// Strips from an answer what concerns only the connection to the arm, and anything like a credential.
 pub fn strip_answer(headers: &mut HeaderMap) {
-    let listed = ListedByConnection::of(headers).names;
-    for name in listed {
+    for name in listed_by_connection(headers) {
         headers.remove(name);
     }
-    for name in [
-        header::CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::AUTHORIZATION,
-        header::SET_COOKIE,
-        X_API_KEY,
-        API_KEY,
-        X_CUTOVER_ARM,
-        X_CUTOVER_ROLLOUT,
-    ] {
+    remove_all(headers, |name| {
+        is_hop_by_hop(name)
+            || matches!(
+                name.as_str(),
+                "authorization"
+                    | "set-cookie"
+                    | "x-api-key"
+                    | "api-key"
+                    | "x-cutover-arm"
+                    | "x-cutover-rollout"
+            )
+    });
+}
+
+/// Removes what is unwanted. Few messages hold any of it: a look at each name costs less than looking up
+/// each that might be there.
+fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is_unwanted(name)).cloned() {
         headers.remove(name);
     }
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == header::CONNECTION
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
-        || *name == header::PROXY_AUTHENTICATE
-        || *name == header::PROXY_AUTHORIZATION
-        || *name == header::TE
-        || *name == header::TRAILER
-        || *name == header::TRANSFER_ENCODING
-        || *name == header::UPGRADE
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
-/// Headers that end here whatever the arm: `Host` is rewritten, `Expect` was answered.
+/// Headers that end here whatever the arm: `Expect` was answered.
 fn is_handled_here(name: &HeaderName) -> bool {
-    *name == header::HOST
-        || *name == header::EXPECT
-        || *name == header::COOKIE
-        || *name == X_CUTOVER_ARM
-        || *name == X_CUTOVER_ROLLOUT
+    matches!(
+        name.as_str(),
+        "expect" | "cookie" | "x-cutover-arm" | "x-cutover-rollout"
+    )
 }
 
-fn is_credential(name: &HeaderName) -> bool {
-    *name == header::AUTHORIZATION || *name == X_API_KEY || *name == API_KEY
+/// Where a client put its credential.
+#[derive(Default)]
+struct Credentials {
+    authorization: bool,
+    x_api_key: bool,
+    api_key: bool,
+}
+
+impl Credentials {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "authorization" => found.authorization = true,
+                "x-api-key" => found.x_api_key = true,
+                "api-key" => found.api_key = true,
+                _ => {}
+            }
+        }
+        found
+    }
 }
 
 /// Header names that `Connection` declares to be hop-by-hop.
-struct ListedByConnection {
-    names: Vec<HeaderName>,
-}
-
-impl ListedByConnection {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut names = Vec::new();
-        for value in headers.get_all(header::CONNECTION) {
-            let listed = value.to_str().unwrap_or("").split(',').map(str::trim);
-            // Almost every request says only this, and it names no header.
-            let named = listed.filter(|name| {
-                !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close")
-            });
-            names.extend(named.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()));
-        }
-        Self { names }
+fn listed_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut names = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        let listed = value.to_str().unwrap_or("").split(',').map(str::trim);
+        // Almost every request says only this, and it names no header.
+        let named = listed.filter(|name| {
+            !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close")
+        });
+        names.extend(named.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()));
     }
-
-    fn contains(&self, name: &HeaderName) -> bool {
-        self.names.contains(name)
-    }
+    names
 }

@@ -6,9 +6,12 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
@@ -24,6 +27,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use super::client_io::ClientIo;
 use super::gauges::Load;
 use super::handle::handle;
+use super::head_timer::HeadTimer;
 use super::listener::Accepted;
 use super::plane::Worker;
 use super::streams::{StreamBody, StreamExec, Streams};
@@ -86,7 +90,7 @@ impl Serving {
 fn http1_settings(keep_alive: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
     // Without a timer, hyper ignores the head timeout.
-    http.timer(TokioTimer::new())
+    http.timer(HeadTimer)
         .header_read_timeout(keep_alive)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD_BYTES)
@@ -208,7 +212,12 @@ async fn shake_hands(tls: Arc<ServerConfig>, tcp: TcpStream) -> Option<Socket> {
 async fn serve_http1(serving: &Rc<Serving>, socket: Socket) -> hyper::Result<()> {
     let broken = Rc::new(Cell::new(false));
     let service = service_fn(|request| {
-        let answering = handle(Rc::clone(&serving.worker), request, Rc::clone(&broken));
+        // Boxed, because a connection keeps the place of its request's future for as long as it lives.
+        let answering = Box::pin(handle(
+            Rc::clone(&serving.worker),
+            request,
+            Rc::clone(&broken),
+        ));
         async move {
             let mut answer = answering.await?;
             if serving.worker.draining.get() {
@@ -220,12 +229,10 @@ async fn serve_http1(serving: &Rc<Serving>, socket: Socket) -> hyper::Result<()>
     });
     let stall = serving.worker.plane().config.proxy.client_stall;
     let io = TokioIo::new(ClientIo::new(socket, Rc::clone(&broken), stall));
-    let mut connection = std::pin::pin!(serving.http1.serve_connection(io, service));
-    tokio::select! {
-        // The connection first: a request that is here already is answered.
-        biased;
-        ended = connection.as_mut() => ended,
-        () = told_to_drain(serving) => {
+    let mut connection = pin!(serving.http1.serve_connection(io, service));
+    match until_drain(serving, connection.as_mut()).await {
+        Some(ended) => ended,
+        None => {
             let linger = LINGER.min(serving.worker.plane().config.proxy.drain / 2);
             if let Ok(ended) = tokio::time::timeout(linger, connection.as_mut()).await {
                 return ended;
@@ -234,6 +241,28 @@ async fn serve_http1(serving: &Rc<Serving>, socket: Socket) -> hyper::Result<()>
             connection.await
         }
     }
+}
+
+/// What the connection comes to, or `None` when the worker drains first. A request that is here already is
+/// answered. The drain wakes the task once; each other time that it runs, a look at the flag is enough.
+async fn until_drain<C: Future>(
+    serving: &Serving,
+    mut connection: Pin<&mut C>,
+) -> Option<C::Output> {
+    let mut told = pin!(told_to_drain(serving));
+    let mut is_listening = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        let is_told = !is_listening && told.as_mut().poll(cx).is_ready();
+        is_listening = true;
+        if is_told || serving.worker.draining.get() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 async fn serve_http2(serving: &Rc<Serving>, socket: Socket) -> hyper::Result<()> {
@@ -250,7 +279,7 @@ async fn serve_http2(serving: &Rc<Serving>, socket: Socket) -> hyper::Result<()>
         }
     });
     let io = TokioIo::new(ClientIo::new(socket, Rc::default(), stall));
-    let mut connection = std::pin::pin!(serving.http2.serve_connection(io, service));
+    let mut connection = pin!(serving.http2.serve_connection(io, service));
     let is_idle = tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,

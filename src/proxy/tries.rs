@@ -7,8 +7,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, request};
+use http::{HeaderName, HeaderValue, Response, request};
 use rand::RngExt;
+use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::attempt::{Call, Hold, Tried, Upload};
@@ -24,7 +25,7 @@ use crate::meter::Meter;
 use crate::outcome::Outcome;
 use crate::sample::{Role, Sample, clipped};
 use crate::upstream::body::{UploadBody, UploadState};
-use crate::upstream::breaker::{Admission, Breaker};
+use crate::upstream::breaker::{Admission, Breaker, Phase};
 
 /// One request with all that its tries need.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +74,7 @@ impl Tries<'_> {
             Admission::TurnedAway(outcome) if routed.role == Role::Live => {
                 if let Some(rescuer) = self.rescuer(outcome) {
                     let sample = sample_of(call, routed, routed.arm, Some(self.facts));
-                    Meter::start(call.worker, sample, false, None)
+                    Meter::start(call.worker, sample, false, None, Instant::now())
                         .traced_by(call.span.as_ref())
                         .fail(outcome);
                     let answer = None;
@@ -176,7 +177,7 @@ impl Tries<'_> {
             enabled: self.failover && (routed.arm == Arm::Canary || routed.role == Role::Live),
             asked: routed.arm,
             weight: routed.weight,
-            breaker: self.breaker(routed.arm.other()).phase(monotonic_ms()),
+            breaker: self.phase_of(routed.arm.other()),
         }
     }
 
@@ -196,6 +197,15 @@ impl Tries<'_> {
         let is_free = asked == Arm::Canary || outcome == Outcome::OverLimit;
         let is_paid = is_free || budget.spend(UnixMillis::now());
         is_paid.then_some(Rescuer { is_probe })
+    }
+
+    /// How an arm's breaker stands. The clock is read only while it is not closed.
+    fn phase_of(self, arm: Arm) -> Phase {
+        let breaker = self.breaker(arm);
+        if breaker.is_closed() {
+            return Phase::Closed;
+        }
+        breaker.phase(monotonic_ms())
     }
 
     fn breaker(&self, arm: Arm) -> &Breaker {
@@ -265,8 +275,10 @@ fn tag_of(call: &Call<'_>) -> Option<Box<str>> {
 }
 
 /// The official SDKs count their own retries in this header, from 0.
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+
 fn is_client_retry(parts: &request::Parts) -> bool {
-    let count = parts.headers.get("x-stainless-retry-count");
+    let count = parts.headers.get(RETRY_COUNT);
     count.is_some_and(|count| count.as_bytes() != b"0")
 }
 

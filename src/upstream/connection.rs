@@ -12,6 +12,7 @@ use hyper::client::conn::{TrySendError, http1};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::body::UploadBody;
 use super::shared::Stream;
 use super::target::Origin;
@@ -24,6 +25,8 @@ pub struct Connection {
     pub(super) origin: Option<Rc<Origin>>,
     pub(super) opened_at: Instant,
     pub(super) reused: bool,
+    /// Times what is sent over it, one request after the other.
+    pub(super) alarm: Alarm,
 }
 
 /// What a request goes over.
@@ -96,12 +99,33 @@ impl Connection {
         }
     }
 
-    /// Sends a request with its path as address and with its `Host`, and waits for the answer's head.
-    /// Dropping the future gives up the request, and nothing else on the connection.
+    /// Sends a request with its path as address and with its `Host`, and waits for the answer's head: until
+    /// that moment, or `None`. Dropping the future gives up the request, and nothing else on the connection.
     ///
     /// # Errors
     /// Says whether the request may be sent again.
-    pub async fn send(
+    pub async fn send_by(
+        &mut self,
+        at: Instant,
+        request: Request<UploadBody>,
+    ) -> Option<Result<Response<Incoming>, SendError>> {
+        let mut alarm = self.take_alarm();
+        let answer = alarm.race(at, self.send(request)).await;
+        self.alarm = alarm;
+        answer
+    }
+
+    /// Lends its timer to whoever waits for what comes over it.
+    pub const fn take_alarm(&mut self) -> Alarm {
+        std::mem::replace(&mut self.alarm, Alarm::new())
+    }
+
+    /// Takes the timer back.
+    pub fn return_alarm(&mut self, alarm: Alarm) {
+        self.alarm = alarm;
+    }
+
+    pub(super) async fn send(
         &mut self,
         mut request: Request<UploadBody>,
     ) -> Result<Response<Incoming>, SendError> {

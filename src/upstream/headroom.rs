@@ -52,9 +52,13 @@ struct Gauge {
 impl Gauges {
     /// Takes in what an answer said. The clock is read only if it said something.
     pub fn note(&self, said: Headroom, now_ms: impl Fn() -> u64) {
+        if said == Headroom::default() {
+            return;
+        }
+        let now_ms = now_ms();
         for (gauge, left) in [(&self.requests, said.requests), (&self.tokens, said.tokens)] {
             if let Some(left) = left {
-                gauge.note(left, now_ms());
+                gauge.note(left, now_ms);
             }
         }
     }

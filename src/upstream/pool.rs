@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::addresses::Addresses;
+use super::alarm::Alarm;
 use super::breaker::Breaker;
 use super::connection::{Connection, Link, Own};
 use super::shared::{PING, STREAMS_MAX, Shared, Stream};
@@ -166,6 +167,7 @@ impl Pool {
             origin: Some(Rc::clone(&self.origin)),
             opened_at: Instant::now(),
             reused: false,
+            alarm: Alarm::new(),
         }
     }
 
@@ -237,7 +239,7 @@ impl Pool {
         match opened {
             Opened::Own(connection) => {
                 self.speaks_http1.set(true);
-                self.put_back(connection);
+                self.put_back(connection, Instant::now());
             }
             Opened::Shared(shared) => {
                 self.speaks_http1.set(false);
@@ -297,6 +299,7 @@ impl Pool {
             origin: self.relayed_origin.clone(),
             opened_at: Instant::now(),
             reused: false,
+            alarm: Alarm::new(),
         }))
     }
 
@@ -321,12 +324,12 @@ impl Pool {
             && self.breaker.is_closed()
             && let Ok(connection) = self.open(limit).await
         {
-            self.put_back(connection);
+            self.put_back(connection, Instant::now());
         }
     }
 
-    /// Takes a connection back whose answer was read to its end.
-    pub fn put_back(&self, mut connection: Connection) {
+    /// Takes a connection back whose answer was read to its end by now.
+    pub fn put_back(&self, mut connection: Connection, now: Instant) {
         connection.set_busy(false);
         if connection.is_closed() || matches!(connection.link, Link::Http2(_)) {
             // A place on a shared connection is given back by dropping it.
@@ -336,7 +339,7 @@ impl Pool {
         if idle.len() < MAX_IDLE {
             idle.push(Idle {
                 connection,
-                since: Instant::now(),
+                since: now,
             });
         }
     }

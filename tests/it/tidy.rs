@@ -71,6 +71,7 @@ fn pure_files_name_no_runtime_no_network_and_no_database() {
                 "src/proxy/rate.rs",
                 "src/upstream/addresses.rs",
                 "src/upstream/breaker.rs",
+                "src/upstream/pieces.rs",
                 "src/upstream/warm.rs",
             ]
             .contains(&path)

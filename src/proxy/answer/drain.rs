@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{ArmClock, Edit, LiveBody, VecDeque};
+use super::{ArmClock, Edit, LiveBody, Pieces};
 use crate::proxy::plane::Worker;
 
 /// Answers of one worker that are read on at once.
@@ -49,12 +49,12 @@ pub(super) fn hand_over(dropped: &mut LiveBody) {
     // What is dropped in turn is gone for good.
     limits.after_disconnect = Duration::ZERO;
     let rest = LiveBody {
-        held: VecDeque::new(),
+        held: Pieces::new(),
         incoming: dropped.incoming.take(),
         connection: dropped.connection.take(),
         pool: Rc::clone(&dropped.pool),
         meter,
-        clock: ArmClock::new(limits),
+        clock: ArmClock::new(limits, dropped.clock.take_alarm()),
         edit: dropped.edit.take().and_then(Edit::for_the_meter),
         last: None,
         ended: None,
@@ -70,6 +70,6 @@ pub(super) fn hand_over(dropped: &mut LiveBody) {
 /// Reads to the end, whatever that is. The meter takes note of it.
 async fn read(mut rest: LiveBody) {
     while let Ok(true) = rest.hold_next().await {
-        rest.held.clear();
+        drop(std::mem::take(&mut rest.held));
     }
 }
