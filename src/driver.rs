@@ -362,18 +362,12 @@ impl Driver {
         while self.epochs.len() > EPOCHS_KEPT {
             self.epochs.pop_front();
         }
-        self.planes.send_replace(Arc::new(Plane {
-            config_epoch: self.config_epoch,
-            config: Arc::clone(&self.config),
-            targets: self.targets.clone(),
-            breakers: self.shared.breakers.clone(),
-            limits: self.shared.limits.clone(),
-            habits: self.shared.habits.clone(),
-            headroom: self.shared.headroom.clone(),
-            rollouts: self.rollouts.iter().map(Rollout::plane).collect(),
-            learned: Arc::clone(&self.shared.learned),
-            clients: Arc::clone(&self.shared.clients),
-        }));
+        let rollouts = self.rollouts.iter().map(Rollout::plane).collect();
+        let (config, targets) = (&self.config, &self.targets);
+        let plane = self
+            .shared
+            .plane(self.config_epoch, config, targets, rollouts);
+        self.planes.send_replace(Arc::new(plane));
     }
 
     async fn finish(mut self) {

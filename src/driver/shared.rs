@@ -15,11 +15,12 @@ use crate::config::values::BaseUrl;
 use crate::learned::{LearnedId, LearnedIds};
 use crate::llm;
 use crate::proxy::clients::Clients;
-use crate::proxy::plane::same_place;
+use crate::proxy::plane::{Plane, RolloutPlane, same_place};
 use crate::upstream::breaker::{Breaker, Phase};
 use crate::upstream::habits::Habits;
 use crate::upstream::headroom::{Gauges, Rooms};
 use crate::upstream::limit::Limit;
+use crate::upstream::target::Target;
 
 /// Ids are forgotten at the end of an hour.
 const SWEEP_EVERY_MS: i64 = 600_000;
@@ -58,6 +59,28 @@ impl Shared {
             untold_from: None,
             told: PerArm::default(),
             swept_at: UnixMillis::default(),
+        }
+    }
+
+    /// A plane of the data path, with all that is shared.
+    pub(super) fn plane(
+        &self,
+        config_epoch: u32,
+        config: &Arc<Config>,
+        targets: &PerArm<Target>,
+        rollouts: Vec<RolloutPlane>,
+    ) -> Plane {
+        Plane {
+            config_epoch,
+            config: Arc::clone(config),
+            targets: targets.clone(),
+            breakers: self.breakers.clone(),
+            limits: self.limits.clone(),
+            habits: self.habits.clone(),
+            headroom: self.headroom.clone(),
+            rollouts,
+            learned: Arc::clone(&self.learned),
+            clients: Arc::clone(&self.clients),
         }
     }
 

@@ -191,18 +191,8 @@ fn plane_of(
         rollout_id: followed.key.id.to_string(),
         weights: followed.reader.clone(),
     };
-    Plane {
-        config_epoch,
-        config: Arc::clone(config),
-        targets: targets.clone(),
-        breakers: shared.breakers.clone(),
-        limits: shared.limits.clone(),
-        habits: shared.habits.clone(),
-        headroom: shared.headroom.clone(),
-        rollouts: rollouts.iter().map(rollout).collect(),
-        learned: Arc::clone(&shared.learned),
-        clients: Arc::clone(&shared.clients),
-    }
+    let rollouts = rollouts.iter().map(rollout).collect();
+    shared.plane(config_epoch, config, targets, rollouts)
 }
 
 #[cfg(test)]

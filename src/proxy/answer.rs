@@ -195,8 +195,7 @@ impl LiveBody {
             match frame {
                 // HTTP/2 can end a stream well before all that was announced is there.
                 None if self.lacks_bytes() => {
-                    let outcome = self.meter.broke(Outcome::Reset);
-                    return Poll::Ready(Some(Err(self.break_off(outcome))));
+                    return Poll::Ready(Some(Err(self.lost())));
                 }
                 // A stream whose last word has gone by is whole, also where its coding lacks its end.
                 None if self.is_decoded_whole() || self.meter.is_terminated() => {
@@ -204,8 +203,7 @@ impl LiveBody {
                 }
                 None => return Poll::Ready(Some(Err(self.garbled()))),
                 Some(Err(_)) => {
-                    let outcome = self.meter.broke(Outcome::Reset);
-                    return Poll::Ready(Some(Err(self.break_off(outcome))));
+                    return Poll::Ready(Some(Err(self.lost())));
                 }
                 Some(Ok(frame)) => {
                     // Trailers end here: no client of these APIs knows any.
@@ -234,6 +232,12 @@ impl LiveBody {
                 }
             }
         }
+    }
+
+    /// The connection ended under the answer.
+    fn lost(&mut self) -> Outcome {
+        let outcome = self.meter.broke(Outcome::Reset);
+        self.break_off(outcome)
     }
 
     /// Meters a chunk, and gives what of it may pass now.

@@ -38,7 +38,7 @@ impl Bystander {
     }
 
     /// Ends; fails if it ever saw an error or had to wait for long. What it waited for at most is printed.
-    pub(super) async fn is_well(self, attack: &str) {
+    pub(super) async fn must_be_well(self, attack: &str) {
         self.stopped.store(true, Ordering::SeqCst);
         let longest = self.task.await.expect("the bystander saw an error");
         let answered = self.answered.load(Ordering::SeqCst);

@@ -48,7 +48,7 @@ async fn streams_that_are_opened_and_reset_in_one_breath_cost_the_arms_nothing()
         ids.flat_map(reset).collect()
     };
     flood(&mut raw, 40, portion).await;
-    bystander.is_well("rapid reset").await;
+    bystander.must_be_well("rapid reset").await;
     let sent = rig.legacy.requests();
     let sent = sent
         .iter()
@@ -81,7 +81,7 @@ async fn streams_that_the_daemon_is_made_to_reset_end_the_connection() {
         raw.send(&portion(number)).await;
     }
     assert_eq!(goodbye(&mut raw).await, Some(CALM));
-    bystander.is_well("made you reset").await;
+    bystander.must_be_well("made you reset").await;
     assert_eq!(rig.legacy.requests().len(), 0);
 }
 
@@ -120,7 +120,7 @@ async fn headers_without_end_end_the_connection() {
         !flood(&mut raw, 1_000, |_| empty.clone()).await,
         "a million are borne"
     );
-    bystander.is_well("endless headers").await;
+    bystander.must_be_well("endless headers").await;
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn a_few_bytes_that_stand_for_many_headers_are_refused() {
         true
     });
     assert!(refused.await);
-    bystander.is_well("a header bomb").await;
+    bystander.must_be_well("a header bomb").await;
     let seen = [rig.legacy.requests(), rig.canary.requests()].concat();
     assert!(seen.iter().all(|request| request.header("x").is_none()));
 }
@@ -189,7 +189,7 @@ async fn frames_that_ask_for_an_answer_each_and_are_never_read_hold_up_nobody() 
     let empty = frame(DATA, 0, 1, &[]).repeat(10_000);
     let lives = flood(&mut raw, 50, |_| empty.clone()).await;
     println!("empty data: {}", if lives { "borne" } else { "ended" });
-    bystander.is_well("frames without end").await;
+    bystander.must_be_well("frames without end").await;
 }
 
 #[tokio::test]
@@ -215,6 +215,6 @@ async fn streams_above_the_cap_are_refused_alone() {
         }
     };
     in_time("100 refusals", counting).await;
-    bystander.is_well("too many streams").await;
+    bystander.must_be_well("too many streams").await;
     assert_eq!(rig.legacy.requests().len(), 0);
 }

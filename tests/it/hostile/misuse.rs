@@ -25,6 +25,7 @@ enum Ends {
 }
 use Ends::{Answer4xx, Connection, Stream};
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn misuses() -> Vec<(&'static str, Vec<u8>, Ends)> {
     let path = "/v1/models";
     let bad =
@@ -310,7 +311,7 @@ async fn what_no_client_may_say_ends_its_stream_or_its_connection_and_reaches_no
         assert_eq!(request.target, "/v1/models", "{request:?}");
         assert_eq!(request.header("x-a"), None);
     }
-    bystander.is_well("misuse").await;
+    bystander.must_be_well("misuse").await;
 }
 
 #[tokio::test]

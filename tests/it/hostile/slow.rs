@@ -64,7 +64,7 @@ async fn a_connection_without_a_whole_head_is_closed_in_time() {
     }
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx: ";
     assert_eq!(drip(&rig, head, b"y").await, None);
-    bystander.is_well("slow heads").await;
+    bystander.must_be_well("slow heads").await;
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn a_body_that_hardly_comes_is_given_up_and_is_no_fault_of_an_arm() {
             assert_eq!(kind, Some("body-stalled"), "{target} {framing}");
         }
     }
-    bystander.is_well("slow bodies").await;
+    bystander.must_be_well("slow bodies").await;
     let finished = rig.finish().await;
     let pinned = finished.rows.iter().filter(|row| row.role == "pinned");
     let outcomes: Vec<_> = pinned.map(|row| row.outcome.as_str()).collect();
@@ -121,7 +121,7 @@ async fn an_answer_that_nobody_takes_is_cut_and_lets_go_of_the_arm() {
         let answer = client.answer().await;
         assert!(answer.is_err() || answer.is_ok_and(|answer| answer.end != End::Clean));
     }
-    bystander.is_well("slow readers").await;
+    bystander.must_be_well("slow readers").await;
     let rows = rig.finish().await.rows;
     let gone = rows.iter().filter(|row| row.outcome == "client-gone");
     assert_eq!(gone.count(), 2, "{rows:?}");
@@ -159,7 +159,7 @@ async fn a_stream_without_a_window_is_reset_alone() {
             break;
         }
     }
-    bystander.is_well("no window").await;
+    bystander.must_be_well("no window").await;
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ async fn clients_that_come_and_go_leave_nothing_behind() {
         }
         drop(client);
     }
-    bystander.is_well("churn").await;
+    bystander.must_be_well("churn").await;
     // All places are free, or the last of these would wait for ever.
     let mut clients = Vec::new();
     for _ in 0..20 {
