@@ -23,6 +23,13 @@ mod cells;
 /// How long a reader waits for a lock; the daemon's transactions take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Probes of a time; they have an index of their own.
+pub(super) const PROBES: &str =
+    "SELECT r.started_at, r.latency_us / 1000.0 AS latency_ms, r.outcome
+     FROM request_row AS r INDEXED BY request_probe CROSS JOIN request_kind AS k ON k.id = r.kind
+     WHERE r.kind < 0 AND r.started_at >= $1 AND r.started_at < $2 AND k.role = 'probe'
+         AND k.arm = 'canary' AND k.rollout_id = $3";
+
 /// A store opened for looking back.
 #[derive(Debug, Clone)]
 pub struct History {
@@ -176,18 +183,13 @@ impl History {
         from: UnixMillis,
         to: UnixMillis,
     ) -> Result<Vec<ProbeRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT r.started_at, r.latency_us / 1000.0 AS latency_ms, r.outcome
-             FROM request_row AS r INDEXED BY request_probe CROSS JOIN request_kind AS k ON k.id = r.kind
-             WHERE r.kind < 0 AND r.started_at >= $1 AND r.started_at < $2 AND k.role = 'probe'
-                 AND k.arm = 'canary' AND k.rollout_id = $3",
-        )
-        .bind(from.0)
-        .bind(to.0)
-        .bind(rollout_id)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failing)?;
+        let rows = sqlx::query(PROBES)
+            .bind(from.0)
+            .bind(to.0)
+            .bind(rollout_id)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failing)?;
         let probe = |row: &SqliteRow| -> Result<Option<ProbeRow>, sqlx::Error> {
             let outcome = Outcome::from_word(row.try_get("outcome")?);
             let Some(outcome) = outcome.filter(|outcome| outcome.is_evidence()) else {

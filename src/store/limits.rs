@@ -33,6 +33,8 @@ pub(super) struct Limits {
     pub(super) retry_at_most: Duration,
     /// Pause between two rounds of retention.
     pub(super) retention_every: Duration,
+    /// Pause between the first two checks of a file that readers find corrupt; doubles from then on.
+    pub(super) check_every: Duration,
     /// What closing may take before the rest is given up.
     pub(super) close_within: Duration,
     /// Stands in for a disk that is full at this many pages; 0: no bound.
@@ -56,6 +58,7 @@ impl Default for Limits {
             retry_first: Duration::from_millis(250),
             retry_at_most: Duration::from_secs(5),
             retention_every: Duration::from_secs(60),
+            check_every: Duration::from_secs(600),
             close_within: Duration::from_secs(5),
             #[cfg(test)]
             max_pages: std::sync::Arc::default(),

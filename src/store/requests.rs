@@ -21,6 +21,9 @@ const SEARCH_FOR: Duration = Duration::from_millis(250);
 const STATEMENT: Duration = Duration::from_millis(20);
 /// Ids in the first window.
 const WINDOW: i64 = 10_000;
+/// The first and the last id.
+pub(super) const ENDS: &str =
+    "SELECT (SELECT min(id) FROM request_row), (SELECT max(id) FROM request_row)";
 
 /// Which attempts are asked for. `None` is every one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,18 +61,18 @@ pub struct StoredRequest {
     pub at: UnixMillis,
     /// The rollout's name; `None` outside of all rollouts.
     pub rollout: Option<String>,
-    /// The arm that was asked.
-    pub arm: String,
+    /// The arm that was asked. This and what else rows have in common is `None` if that record of it is gone.
+    pub arm: Option<String>,
     /// The arm that the sticky key names.
-    pub assigned_arm: String,
+    pub assigned_arm: Option<String>,
     /// `live`, `rescue`, `retry`, `probe` ...
-    pub role: String,
+    pub role: Option<String>,
     /// 1, or more after a failure.
-    pub attempt: i64,
+    pub attempt: Option<i64>,
     /// The arm's own name of the model.
     pub model: Option<String>,
     /// Whether the client asked for a stream.
-    pub streamed: bool,
+    pub streamed: Option<bool>,
     /// What became of it.
     pub outcome: String,
     /// Who answers for that.
@@ -131,8 +134,7 @@ impl Store {
 }
 
 async fn requests(pool: &SqlitePool, filter: &RequestFilter) -> Result<RequestPage, sqlx::Error> {
-    let ends = "SELECT (SELECT min(id) FROM request_row), (SELECT max(id) FROM request_row)";
-    let (first, last): (Option<i64>, Option<i64>) = sqlx::query_as(ends).fetch_one(pool).await?;
+    let (first, last): (Option<i64>, Option<i64>) = sqlx::query_as(ENDS).fetch_one(pool).await?;
     let (first, last) = (first.unwrap_or(0), last.unwrap_or(-1));
     let mut page = RequestPage::default();
     // Everything from here on was looked at.
@@ -171,13 +173,13 @@ async fn requests(pool: &SqlitePool, filter: &RequestFilter) -> Result<RequestPa
     Ok(page)
 }
 
-/// Rows with ids from `$1` to below `$2`.
-fn statement(filter: &RequestFilter) -> String {
+/// Rows with ids from `$1` to below `$2`. One whose kind is gone has NULLs, and fits no filter by them.
+pub(super) fn statement(filter: &RequestFilter) -> String {
     let only_failures = filter.failed || filter.outcome.is_some_and(|it| it != Outcome::Ok);
     let rows = if only_failures {
-        "INDEXED BY request_failed CROSS JOIN request_kind AS k ON k.id = r.kind WHERE r.outcome <> 'ok' AND"
+        "INDEXED BY request_failed LEFT JOIN request_kind AS k ON k.id = r.kind WHERE r.outcome <> 'ok' AND"
     } else {
-        "CROSS JOIN request_kind AS k ON k.id = r.kind WHERE"
+        "LEFT JOIN request_kind AS k ON k.id = r.kind WHERE"
     };
     format!(
         "SELECT r.id, r.started_at, k.rollout, k.arm, k.assigned_arm, k.role, k.attempt, k.model, k.streamed,

@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use sqlx::{Connection, SqliteConnection};
 use tokio::time::Instant;
 
 use super::limits::Limits;
+use super::rows::KIND_LASTS_MS;
 use super::write::BEGIN;
 use super::{cost, intervals, learned};
 use crate::clock::UnixMillis;
@@ -21,8 +22,8 @@ const CHUNK: u64 = 2_000;
 const CHUNK_IDS: i64 = 2_000;
 /// Steps follow each other for so long, then the writer looks for other work.
 const TURN: Duration = Duration::from_millis(5);
-/// A kind is used for a day at most; its rows begin before it, and are gone by then.
-const KIND_MS: i64 = 2 * 86_400_000;
+/// A kind is kept for so long after its rows are too old at the latest; a day more than they need.
+const KIND_MS: i64 = KIND_LASTS_MS + 86_400_000;
 /// Pages given back in one step.
 const FREE_PAGES: i64 = 500;
 /// What is younger stays as fine as it was written.
@@ -203,21 +204,18 @@ async fn is_old_after(
     }
 }
 
-/// Deletes kinds that no row can have any more.
+/// Deletes kinds that no row can have any more. The latest one stays, for the next to be numbered after it.
 async fn delete_kinds(connection: &mut SqliteConnection, oldest: i64) -> Result<u64, sqlx::Error> {
-    let mut deleted = 0;
-    for (sign, order) in [(">", "ASC"), ("<", "DESC")] {
-        let delete = format!(
-            "DELETE FROM request_kind WHERE made_at < $1 AND id IN
-                 (SELECT id FROM request_kind WHERE id {sign} 0 ORDER BY id {order} LIMIT 2000)"
-        );
-        let done = sqlx::query(AssertSqlSafe(delete))
-            .bind(oldest.saturating_sub(KIND_MS))
-            .execute(&mut *connection)
-            .await?;
-        deleted += done.rows_affected();
-    }
-    Ok(deleted)
+    let deleted = sqlx::query(
+        "DELETE FROM request_kind WHERE id IN
+             (SELECT id FROM request_kind WHERE made_at < $1 AND abs(id) <
+                  max((SELECT max(id) FROM request_kind), -(SELECT min(id) FROM request_kind))
+              ORDER BY made_at LIMIT 2000)",
+    )
+    .bind(oldest.saturating_sub(KIND_MS))
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected())
 }
 
 async fn delete_intervals(

@@ -3,7 +3,9 @@
 //! A row costs what is bound and written of it, and most of its words are those of its neighbours. So the
 //! words stand in `request_kind`, and rows name them by a number; the view `request` joins them for people.
 //! Which kinds the file has is remembered, at most [`KINDS_MOST`] and for a day: who forgets one writes it
-//! once more under a new number. So no kind is used after its day, and retention may delete it by its age.
+//! once more under a new number. **A kind outlives its rows:** none of them began more than [`KIND_LASTS_MS`] after
+//! the `made_at` of its kind, whatever the clock did, so that retention may delete kinds by that time. **No number
+//! names two kinds:** retention leaves the latest one in the file.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -20,6 +22,8 @@ use crate::sample::{Role, Sample};
 
 /// Kinds remembered at most: clients choose names of models and tags.
 const KINDS_MOST: usize = 4_096;
+/// How long after it was made a kind gets rows.
+pub(super) const KIND_LASTS_MS: i64 = 86_400_000;
 
 /// What rows have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,10 +99,19 @@ fn hash_of(row: &AttemptRow) -> u64 {
     })
 }
 
+/// A kind in the file.
+#[derive(Debug, Clone)]
+struct Made {
+    kind: Kind,
+    id: i64,
+    /// When it was written, or when its first row began if that is later.
+    made_at: i64,
+}
+
 /// The kinds that the open file is known to have.
 #[derive(Debug, Default)]
 pub(super) struct Kinds {
-    known: HashMap<u64, (Kind, i64)>,
+    known: HashMap<u64, Made>,
     /// The highest number in the file, without its sign; `None`: not asked yet.
     last: Option<i64>,
     day: i64,
@@ -110,16 +123,21 @@ impl Kinds {
         *self = Self::default();
     }
 
-    /// Prepares for rows that are written on this day.
+    /// Forgets kinds if this is another day than the last one, in either direction.
+    pub(super) fn begin_day(&mut self, now: UnixMillis) {
+        if self.day != day_of(now) {
+            self.day = day_of(now);
+            self.known.clear();
+        }
+    }
+
+    /// Prepares for rows that are written now; the highest number so far.
     async fn begin(
         &mut self,
         connection: &mut SqliteConnection,
         now: UnixMillis,
     ) -> Result<i64, sqlx::Error> {
-        if self.day != day_of(now) {
-            self.day = day_of(now);
-            self.known.clear();
-        }
+        self.begin_day(now);
         if let Some(last) = self.last {
             return Ok(last);
         }
@@ -129,12 +147,20 @@ impl Kinds {
     }
 
     /// The number of a row's kind; one that is new is added to `fresh`.
-    fn id_of(&mut self, row: &AttemptRow, last: &mut i64, fresh: &mut Vec<(i64, Kind)>) -> i64 {
+    fn id_of(
+        &mut self,
+        row: &AttemptRow,
+        now: UnixMillis,
+        last: &mut i64,
+        fresh: &mut Vec<Made>,
+    ) -> i64 {
         let hash = hash_of(row);
-        if let Some((kind, id)) = self.known.get(&hash)
-            && kind.is_of(row)
+        let began_at = row.sample.started_at.0;
+        if let Some(made) = self.known.get(&hash)
+            && made.kind.is_of(row)
+            && began_at <= made.made_at.saturating_add(KIND_LASTS_MS)
         {
-            return *id;
+            return made.id;
         }
         if self.known.len() >= KINDS_MOST {
             self.known.clear();
@@ -146,8 +172,10 @@ impl Kinds {
         } else {
             *last
         };
-        self.known.insert(hash, (kind.clone(), id));
-        fresh.push((id, kind));
+        let made_at = now.0.max(began_at);
+        let made = Made { kind, id, made_at };
+        self.known.insert(hash, made.clone());
+        fresh.push(made);
         id
     }
 }
@@ -179,10 +207,10 @@ pub(super) async fn insert(
     let mut fresh = Vec::new();
     let numbered: Vec<(i64, &AttemptRow)> = attempts
         .iter()
-        .map(|row| (kinds.id_of(row, &mut last, &mut fresh), *row))
+        .map(|row| (kinds.id_of(row, now, &mut last, &mut fresh), *row))
         .collect();
     kinds.last = Some(last);
-    insert_kinds(connection, &fresh, now).await?;
+    insert_kinds(connection, &fresh).await?;
     ROW.run(connection, &numbered, |row, (kind, attempt)| {
         let sample = &attempt.sample;
         let usage = sample.usage;
@@ -207,14 +235,14 @@ pub(super) async fn insert(
 
 async fn insert_kinds(
     connection: &mut SqliteConnection,
-    fresh: &[(i64, Kind)],
-    now: UnixMillis,
+    fresh: &[Made],
 ) -> Result<(), sqlx::Error> {
-    KIND.run(connection, fresh, |row, (id, kind)| {
+    KIND.run(connection, fresh, |row, made| {
+        let kind = &made.kind;
         let [stage, weight_bps, status, config_epoch, attempt] = kind.numbers;
         let rollout = kind.rollout.as_ref();
-        row.push_bind(*id)
-            .push_bind(now.0)
+        row.push_bind(made.id)
+            .push_bind(made.made_at)
             .push_bind(rollout.map(|it| Arc::clone(&it.name)))
             .push_bind(rollout.map(|it| Arc::clone(&it.id)))
             .push_bind(kind.arm.as_str())

@@ -181,6 +181,11 @@ pub(super) async fn set_aside(path: &Path, now: UnixMillis) -> io::Result<PathBu
         .unwrap_or_else(|_| Err(io::Error::other("interrupted")))
 }
 
+/// A connection that can only read, beside all others.
+pub(super) async fn look(path: &Path, limits: &Limits) -> Result<SqliteConnection, sqlx::Error> {
+    options(path, limits).read_only(true).connect().await
+}
+
 /// A pool that can only read. It connects when it is first used, after the writer made the file.
 pub(super) fn readers(path: &Path, limits: &Limits) -> SqlitePool {
     SqlitePoolOptions::new()

@@ -13,6 +13,7 @@ use std::time::Duration;
 use sqlx::{Connection, SqliteConnection};
 use tokio::time::Instant;
 
+use super::doubt::Checks;
 use super::error::{Fault, Trouble, describe, fault_of};
 use super::health::{Identity, check_folder};
 use super::inbox::{Batch, Shared};
@@ -38,6 +39,7 @@ pub(super) struct Writer {
     /// The file is another one than before: write `known` into it.
     restore: bool,
     retention: Retention,
+    checks: Checks,
     /// What keeps rows from being stored.
     write_error: Option<String>,
     /// What is wrong with the folder.
@@ -60,6 +62,7 @@ impl Writer {
     pub(super) fn new(shared: Arc<Shared>, connection: SqliteConnection, known: Known) -> Self {
         let now = Instant::now();
         let retention = Retention::new(&shared.config, &shared.limits);
+        let checks = Checks::new(&shared.limits);
         Self {
             shared,
             connection: Some(connection),
@@ -70,6 +73,7 @@ impl Writer {
             last_decision: 0,
             restore: false,
             retention,
+            checks,
             write_error: None,
             folder_error: None,
             pause: Duration::ZERO,
@@ -149,9 +153,8 @@ impl Writer {
 
     async fn store(&mut self) -> Result<(), Trouble> {
         self.check_identity().await?;
-        if self.shared.doubt.is_raised() {
-            self.disconnect().await;
-        }
+        let checked = self.checks.turn(&self.shared).await;
+        checked.map_err(Trouble::Corrupt)?;
         if self.connection.is_none() {
             self.reconnect().await?;
         }
@@ -162,6 +165,8 @@ impl Writer {
             let now = UnixMillis::now();
             if let Some(connection) = &mut self.connection {
                 let canary = self.shared.canary();
+                // The clock may have jumped: no kind is used again that is deleted now.
+                self.kinds.begin_day(now);
                 self.retention.turn(connection, now, canary).await?;
             }
         }
@@ -213,6 +218,7 @@ impl Writer {
         self.disconnect().await;
         let readers = sqlite::readers(&self.shared.config.path, &self.shared.limits);
         self.shared.replace_readers(readers).close().await;
+        self.checks.begin_anew(&self.shared);
     }
 
     async fn disconnect(&mut self) {
@@ -226,7 +232,6 @@ impl Writer {
     async fn reconnect(&mut self) -> Result<(), Trouble> {
         let connection = sqlite::open(&self.shared.config.path, &self.shared.limits).await?;
         let connection = self.connection.insert(connection);
-        self.shared.doubt.settle(connection).await?;
         let nothing = Known::new();
         let known = if self.restore { &self.known } else { &nothing };
         let last_decision = if self.restore { self.last_decision } else { 0 };

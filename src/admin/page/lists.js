@@ -151,7 +151,7 @@ function makeFailure(row) {
   const tail = [role, row.attempt > 1 ? `attempt ${row.attempt}` : ""].filter(Boolean).join(", ");
   const outcome = el("td", {}, el("span", { class: "outcome" }, row.outcome));
   if (row.blame && row.blame !== "arm") outcome.append(el("small", {}, ` blame: ${row.blame}`));
-  const arm = el("td", {}, el("span", { class: `dot ${row.arm}`, "aria-hidden": "true" }), row.arm);
+  const arm = el("td", {}, el("span", { class: `dot ${row.arm}`, "aria-hidden": "true" }), row.arm ?? "–");
   if (tail) arm.append(el("small", {}, ` ${tail}`));
   const cells = [
     el("td", {}, el("time", { datetime: row.at }, clock(row.at))),

@@ -391,3 +391,32 @@ async fn closing_in_trouble_ends_in_time_and_says_what_is_lost() {
     assert_eq!(tripped.await.unwrap(), Err(StoreError::Closed));
     shell.close().await.unwrap();
 }
+
+/// Waits until a check has found nothing.
+async fn settled(store: &Store) {
+    for _ in 0..4_000 {
+        if !store.0.shared.doubt.is_raised() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the doubt was not settled");
+}
+
+#[tokio::test]
+async fn readers_that_doubt_again_and_again_hold_up_nobody() {
+    let place = Place::new();
+    let store = store_with_a_decision(&place).await;
+    store.0.shared.doubt.raise();
+    settled(&store).await;
+    store.0.shared.doubt.raise();
+    for version in 1..5 {
+        store.commit(state(version, "next"), None).await.unwrap();
+    }
+    let shared = Arc::clone(&store.0.shared);
+    assert!(shared.doubt.is_raised(), "not checked again so soon");
+    store.close().await.unwrap();
+    assert!(shared.doubt.is_raised(), "nor at the end");
+    assert!(shared.health.borrow().healthy);
+    assert!(place.files_with("corrupt").is_empty());
+}

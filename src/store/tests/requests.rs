@@ -86,3 +86,70 @@ async fn rare_rows_are_found_behind_many_others() {
     };
     check(before_all, &[]).await;
 }
+
+#[tokio::test]
+async fn no_question_about_requests_reads_all_of_them() {
+    let place = Place::new();
+    place.open().await.close().await.unwrap();
+    let mut statements = vec![
+        super::super::requests::ENDS.to_owned(),
+        super::super::history::PROBES.to_owned(),
+    ];
+    for failed in [false, true] {
+        for outcome in [None, Some(Outcome::Ok), Some(Outcome::Reset)] {
+            let filter = RequestFilter {
+                failed,
+                outcome,
+                ..RequestFilter::default()
+            };
+            statements.push(super::super::requests::statement(&filter));
+        }
+    }
+    let mut shell = place.shell().await;
+    for sql in statements {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        let plan = sqlx::query(explain).fetch_all(&mut shell).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        let reads_rows = |step: &&String| step.contains(" r ") || step.contains("request_row");
+        let steps: Vec<_> = plan.iter().filter(reads_rows).collect();
+        assert!(!steps.is_empty(), "{sql}: {plan:?}");
+        for step in steps {
+            assert!(step.starts_with("SEARCH "), "{sql}: {plan:?}");
+        }
+        assert!(
+            !plan.iter().any(|step| step.contains("TEMP B-TREE")),
+            "{sql}: {plan:?}"
+        );
+    }
+    shell.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_whose_kind_is_gone_is_still_shown() {
+    let place = Place::new();
+    let store = place.open().await;
+    fill(&place, 20, 20).await;
+    let mut shell = place.shell().await;
+    sqlx::raw_sql("DELETE FROM request_kind WHERE id = 1")
+        .execute(&mut shell)
+        .await
+        .unwrap();
+    shell.close().await.unwrap();
+    let all = RequestFilter {
+        limit: 100,
+        ..RequestFilter::default()
+    };
+    let page = store.requests(all.clone()).await.unwrap();
+    assert_eq!(page.requests.len(), 20);
+    let first = page.requests.last().unwrap();
+    assert_eq!(
+        (first.id, &first.arm, first.outcome.as_str()),
+        (1, &None, "reset")
+    );
+    let of_legacy = RequestFilter {
+        arm: Some(Arm::Legacy),
+        ..all
+    };
+    let page = store.requests(of_legacy).await.unwrap();
+    assert_eq!(page.requests.len(), 10);
+}
