@@ -88,7 +88,10 @@ impl Checks {
     pub(super) async fn turn(&mut self, shared: &Shared) -> Result<(), String> {
         let now = Instant::now();
         if let Some(ended) = self.running.take_if(|check| check.is_finished()) {
-            let found = ended.await.unwrap_or(Ok(()));
+            // A check that could not end has found nothing out.
+            let Ok(found) = ended.await else {
+                return Ok(());
+            };
             return self.end(found, shared);
         }
         let is_due = shared.doubt.is_raised() && now >= self.next_at;
