@@ -38,6 +38,7 @@ impl Bystander {
     }
 
     /// Ends; fails if it ever saw an error or had to wait for long. What it waited for at most is printed.
+    #[expect(clippy::wrong_self_convention, reason = "it ends by being looked at")]
     pub(super) async fn is_well(self, attack: &str) {
         self.stopped.store(true, Ordering::SeqCst);
         let longest = self.task.await.expect("the bystander saw an error");

@@ -27,6 +27,7 @@ const SECOND: &str = "GET /v1/smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
 const JSON: &str = r#"{"model":"m","messages":[]}"#;
 
 /// `*` stands for the 27 bytes of JSON as a chunked body.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn attacks() -> Vec<(&'static str, String, String, Gets)> {
     let chunked = "transfer-encoding: chunked";
     let whole = format!("1b\r\n{JSON}\r\n0\r\n\r\n");
@@ -248,6 +249,7 @@ fn attacks() -> Vec<(&'static str, String, String, Gets)> {
 }
 
 /// Heads that are wrong as a whole.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn whole_heads() -> Vec<(&'static str, Vec<u8>, Gets)> {
     let post = |line: &str, rest: &str| format!("{line}\r\n{rest}\r\n\r\n{JSON}").into_bytes();
     let length = "content-length: 27";
