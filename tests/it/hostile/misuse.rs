@@ -25,6 +25,7 @@ enum Ends {
 }
 use Ends::{Answer4xx, Connection, Stream};
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn misuses() -> Vec<(&'static str, Vec<u8>, Ends)> {
     let path = "/v1/models";
     let bad =
@@ -255,7 +256,7 @@ fn reason(payload: &[u8]) -> u32 {
 }
 
 /// True if the stream was answered with 4xx, whatever table the status came from.
-fn is_refused(frame: &Frame) -> bool {
+pub(super) fn is_refused(frame: &Frame) -> bool {
     // Of the statuses 4xx the static table holds 400 and 404; any other is written out, maybe in Huffman
     // code: its name has index 8, and is the first.
     let first = frame.payload.first().copied().unwrap_or_default();
