@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::llm::{self, Dialect, StreamWatch};
 use crate::outcome::Outcome;
 use crate::proxy::learner::Learner;
+use crate::proxy::places::Place;
 use crate::proxy::plane::Worker;
 use crate::proxy::span::OpenSpan;
 use crate::sample::{self, Role, Sample};
@@ -41,8 +42,8 @@ pub struct Meter {
     reported: bool,
     /// The answer was given, and counted, before.
     is_replay: bool,
-    /// Its place under the arm's limit, if that has one.
-    slot: Option<Slot>,
+    /// Its place among the process's, and under the arm's limit, if that has one.
+    held: Option<(Place, Option<Slot>)>,
     /// Whose breaker learns how it goes; `None` once that is told, or when nothing is dialled.
     ticket: Option<Ticket>,
     /// The canary's only: what learns which state its answers give out.
@@ -85,7 +86,7 @@ impl Meter {
             asks_usage: false,
             reported: false,
             is_replay: false,
-            slot: None,
+            held: None,
             ticket,
             learner: None,
             left_us: None,
@@ -130,9 +131,9 @@ impl Meter {
         &self.worker
     }
 
-    /// Holds a place under the arm's limit until the attempt ends.
-    pub fn hold(&mut self, slot: Slot) {
-        self.slot = Some(slot);
+    /// Holds its places until the attempt ends.
+    pub fn hold(&mut self, place: Place, slot: Option<Slot>) {
+        self.held = Some((place, slot));
     }
 
     /// The request asks for usage where the client did not: that an arm refuses this is not its fault.
@@ -351,7 +352,7 @@ impl Meter {
             return;
         }
         self.reported = true;
-        self.slot = None;
+        self.held = None;
         self.tell_breaker(outcome);
         let (outcome, latency_us) = match self.left_us {
             Some(left_us) => (Outcome::ClientGone, left_us),

@@ -33,6 +33,7 @@ pub mod inflate;
 pub mod learner;
 pub mod limits;
 pub mod listener;
+pub mod places;
 pub mod plane;
 pub mod rate;
 mod read;

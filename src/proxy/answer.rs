@@ -214,8 +214,7 @@ impl LiveBody {
                     if let Some(inflate) = self.inflate() {
                         inflate.feed(chunk);
                         if !self.is_read() && self.clock.is_too_late() {
-                            let outcome = self.break_off(Outcome::TimeoutTotal);
-                            return Poll::Ready(Some(Err(outcome)));
+                            return Poll::Ready(Some(Err(self.break_off(Outcome::TimeoutTotal))));
                         }
                         continue;
                     }
@@ -223,8 +222,7 @@ impl LiveBody {
                     if self.is_read() {
                         self.end(Instant::now());
                     } else if self.clock.is_too_late() {
-                        let outcome = self.break_off(Outcome::TimeoutTotal);
-                        return Poll::Ready(Some(Err(outcome)));
+                        return Poll::Ready(Some(Err(self.break_off(Outcome::TimeoutTotal))));
                     }
                     if let Some(chunk) = passed {
                         return Poll::Ready(Some(Ok(chunk)));

@@ -3,7 +3,6 @@
 //! With [`Hold::UntilContent`], everything before the first content is held back within [`HOLD_MAX_BYTES`]
 //! and [`HOLD_STREAM_FOR`], so that a failure can still be rescued by the other arm. Every try leaves exactly one sample, through its meter.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, LiveBody};
 use super::limits::Limits;
+use super::places::Share;
 use super::plane::{ArmPlane, Worker, WorkerPlane};
 use super::receive::{Asked, is_error, receive};
 use super::span::OpenSpan;
@@ -21,7 +21,7 @@ use crate::llm::Dialect;
 use crate::meter::{self, Meter, Ticket};
 use crate::outcome::Outcome;
 use crate::sample::Sample;
-use crate::upstream::body::{UploadBody, UploadState};
+use crate::upstream::body::{Progress, UploadBody};
 use crate::upstream::connection::{Connection, SendError};
 
 /// A stream's start-up events are held back at most up to this size.
@@ -72,7 +72,7 @@ pub struct Upload {
     /// The body.
     pub body: UploadBody,
     /// How a body that is streamed through went.
-    pub state: Rc<Cell<UploadState>>,
+    pub progress: Rc<Progress>,
     /// The client's name for the model, if the body now has another one: answers carry it.
     pub alias: Option<Box<str>>,
     /// The body asks for usage where the client did not: a stream loses the event that brings it.
@@ -115,7 +115,7 @@ pub async fn attempt(
     let (alias, asks_usage) = (upload.alias.take(), upload.asks_usage);
     let (mut now, arm) = (Instant::now(), sample.arm);
     let plane = call.plane.arms.get(arm);
-    let limits = Limits::of(call, arm, now);
+    let mut limits = Limits::of(call, arm, now);
     let ticket = Ticket {
         pool: Rc::clone(&plane.pool),
         is_probe,
@@ -129,14 +129,13 @@ pub async fn attempt(
     if asks_usage {
         meter.asks_usage();
     }
-    if let Some(limit) = &plane.limit {
-        match limit.enter().await {
-            Some(slot) => meter.hold(slot),
-            None => return over_limit(meter),
-        }
+    if !enter(call, plane, &mut meter).await {
+        return over_limit(meter);
+    }
+    if plane.limit.is_some() {
         now = Instant::now();
     }
-    let sent = match send(call, plane, &limits, &mut meter, upload, now).await {
+    let sent = match send(call, plane, &mut limits, &mut meter, upload, now).await {
         Ok(sent) => sent,
         Err(outcome) => {
             meter.fail(outcome);
@@ -167,6 +166,23 @@ pub async fn attempt(
     }
 }
 
+/// Takes the places that it needs to be under way; false if there is none.
+async fn enter(call: &Call<'_>, plane: &ArmPlane, meter: &mut Meter) -> bool {
+    let slot = match &plane.limit {
+        None => None,
+        Some(limit) => match limit.enter().await {
+            None => return false,
+            slot => slot,
+        },
+    };
+    let place = Share::take(&call.worker.places);
+    let is_in = place.is_some();
+    if let Some(place) = place {
+        meter.hold(place, slot);
+    }
+    is_in
+}
+
 fn over_limit(mut meter: Meter) -> Tried {
     let outcome = Outcome::OverLimit;
     meter.fail(outcome);
@@ -178,12 +194,12 @@ fn over_limit(mut meter: Meter) -> Tried {
 async fn send(
     call: &Call<'_>,
     plane: &ArmPlane,
-    limits: &Limits,
+    limits: &mut Limits,
     meter: &mut Meter,
     upload: Upload,
     mut now: Instant,
 ) -> Result<(Response<Incoming>, Connection), Outcome> {
-    let Upload { body, state, .. } = upload;
+    let Upload { body, progress, .. } = upload;
     // A kept body is a counted reference: keeping a second one costs no copy.
     let again = match &body {
         UploadBody::Kept(bytes) => Some(bytes.clone()),
@@ -202,25 +218,19 @@ async fn send(
     let mut resent = 0;
     loop {
         meter.sent(connection.is_reused(), now);
-        let (at, timed_out) = limits.head_by(now);
-        let error = match connection.send_by(at, request).await {
-            // The arm cannot answer what the client has not sent.
-            None if state.get() == UploadState::Waiting => return Err(Outcome::ClientGone),
-            None => return Err(timed_out),
+        let sent = send_over(&mut connection, request, limits, &progress, now).await;
+        let error = match sent? {
             // The proxy in between wants other credentials: the arm was not asked.
-            Some(Ok(response)) if connection.is_relayed() && response.status() == RELAY_REFUSES => {
+            Ok(response) if connection.is_relayed() && response.status() == RELAY_REFUSES => {
                 return Err(Outcome::Connect);
             }
             // Nobody asked for another protocol, and what follows would be no HTTP.
-            Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(Outcome::Reset);
             }
-            Some(Ok(response)) => return Ok((response, connection)),
-            Some(Err(error)) => error,
+            Ok(response) => return Ok((response, connection)),
+            Err(error) => error,
         };
-        if !matches!(state.get(), UploadState::Sound | UploadState::Waiting) {
-            return Err(Outcome::ClientGone);
-        }
         // The provider closed a connection that had been idle, or said goodbye to one; that says nothing
         // about its health. What was never written or looked at may be sent again, and so may a call that
         // was answered with nothing.
@@ -239,6 +249,41 @@ async fn send(
         connection = open(plane, limits.connect, meter).await?;
         now = Instant::now();
     }
+}
+
+/// Sends it over one connection, and waits for the head for as long as the arm owes it: it cannot answer what
+/// the client has not sent.
+async fn send_over(
+    connection: &mut Connection,
+    request: Request<UploadBody>,
+    limits: &mut Limits,
+    progress: &Progress,
+    sent_at: Instant,
+) -> Result<Result<Response<Incoming>, SendError>, Outcome> {
+    let owed_later = || {
+        let since = progress.arm_owes_since(Instant::now)?;
+        Some((since, since.saturating_duration_since(sent_at)))
+    };
+    let (at, timed_out) = limits.head_by(sent_at);
+    let later = || {
+        let (since, upload_took) = owed_later()?;
+        let (at, _) = limits.after_upload(upload_took).head_by(since);
+        (at > Instant::now()).then_some(at)
+    };
+    let sent = connection.send_by(at, request, later).await;
+    let sent = sent.ok_or(timed_out)?;
+    let is_given_up = match &sent {
+        Ok(response) => response.status() == StatusCode::REQUEST_TIMEOUT,
+        Err(_) => true,
+    };
+    if is_given_up && (progress.is_broken() || progress.tries_patience(sent_at, Instant::now())) {
+        // Not on the request: on its client.
+        return Err(Outcome::ClientGone);
+    }
+    if let Some((_, upload_took)) = owed_later() {
+        *limits = limits.after_upload(upload_took);
+    }
+    Ok(sent)
 }
 
 async fn open(plane: &ArmPlane, limit: Duration, meter: &mut Meter) -> Result<Connection, Outcome> {

@@ -49,6 +49,13 @@ impl Limits {
         self.total_at = None;
     }
 
+    /// The same for an upload that took so long: the arm's time begins at its end.
+    #[must_use]
+    pub fn after_upload(mut self, took: Duration) -> Self {
+        self.total_at = self.total_at.map(|at| at + took);
+        self
+    }
+
     /// When the head of a request that is sent now must be there, and what it is if it is not.
     #[must_use]
     pub fn head_by(&self, now: Instant) -> (Instant, Outcome) {

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::gauges::{Gauges, Load, Pools};
+use super::places::{Places, Share};
 use super::plane::{Plane, Worker, WorkerPlane};
 use super::serve::{Serving, serve};
 use crate::arm::Arm;
@@ -79,7 +80,11 @@ impl DataPlane {
         let mut threads = Vec::new();
         let mut ends = Vec::new();
         let mut gauges = Gauges::default();
-        for number in 0..config.proxy.workers.get() {
+        let files::Affordable { connections, calls } =
+            files::affordable(config.proxy.max_connections.get());
+        let workers = config.proxy.workers.get();
+        let places = Arc::new(Places::new(calls, workers));
+        for number in 0..workers {
             let (hand_over, accepted) = mpsc::channel(HAND_OVER);
             let (load, pools) = gauges.add_worker();
             let end = WorkerEnd { hand_over, load };
@@ -93,13 +98,13 @@ impl DataPlane {
                 drain_by: drain_by.clone(),
                 load: Arc::clone(&end.load),
                 pools,
+                places: Arc::clone(&places),
             };
             threads.push(start_thread(&format!("worker-{number}"), || {
                 worker_main(inputs)
             })?);
             ends.push(end);
         }
-        let connections = files::affordable(config.proxy.max_connections.get());
         let permits = Arc::new(Semaphore::new(connections));
         let drain_by = drain_by.clone();
         let accept = || accept_all(listener, ends, permits, drain_by);
@@ -209,6 +214,7 @@ struct WorkerInputs {
     drain_by: DrainBy,
     load: Arc<Load>,
     pools: Arc<Pools>,
+    places: Arc<Places>,
 }
 
 async fn worker_main(mut inputs: WorkerInputs) {
@@ -217,7 +223,8 @@ async fn worker_main(mut inputs: WorkerInputs) {
         Ok(plane) => plane,
         Err(error) => return tracing::error!(error, "a worker cannot start"),
     };
-    let worker = Worker::new(plane, inputs.samples, inputs.spans);
+    let share = Share::new(inputs.places);
+    let worker = Worker::new(plane, inputs.samples, inputs.spans, share);
     let serving = Rc::new(Serving::new(worker, inputs.load));
     let worker = Rc::clone(&serving.worker);
     tokio::task::spawn_local(async move { worker.samples.flush_now_and_then().await });

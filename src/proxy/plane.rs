@@ -15,6 +15,7 @@ use super::assign;
 use super::budget::Budget;
 use super::clients::{Clients, Gate};
 use super::learner::Learner;
+use super::places::Share;
 use super::rewrite::ArmRewrite;
 use crate::arm::{Arm, PerArm, Weight};
 use crate::clock::UnixMillis;
@@ -119,6 +120,8 @@ pub struct Worker {
     pub rng: RefCell<SmallRng>,
     /// How much more than its clients it may ask for.
     pub budget: RefCell<Budget>,
+    /// How many attempts it may have under way.
+    pub places: Rc<Share>,
     /// Bytes of the bodies that its requests keep.
     pub kept_bytes: Cell<u64>,
     /// Set once the daemon shuts down.
@@ -211,13 +214,14 @@ impl WorkerRollout {
 impl Worker {
     /// A worker with its first plane.
     #[must_use]
-    pub fn new(plane: WorkerPlane, samples: SampleSink, spans: SpanSink) -> Self {
+    pub fn new(plane: WorkerPlane, samples: SampleSink, spans: SpanSink, share: Share) -> Self {
         Self {
             plane: RefCell::new(Rc::new(plane)),
             samples,
             spans,
             rng: RefCell::new(rand::make_rng()),
             budget: RefCell::new(Budget::new(UnixMillis::now())),
+            places: Rc::new(share),
             kept_bytes: Cell::new(0),
             draining: Cell::new(false),
             drains: Cell::new(0),

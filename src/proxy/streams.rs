@@ -135,16 +135,27 @@ impl Streams {
     }
 }
 
+/// A piece of an answer at most. hyper takes each whole where there is room for a byte of it, and the last
+/// one ends the task: so much may wait for a client that nothing waits for any more.
+const PIECE_BYTES: usize = 16 * 1024;
+
 /// An answer that holds its place to its end.
 #[derive(Debug)]
 pub(super) struct StreamBody {
     answer: Answer,
+    /// What is left of a larger chunk.
+    rest: Bytes,
     place: Place,
 }
 
 impl StreamBody {
     pub(super) const fn new(answer: Answer, place: Place) -> Self {
-        Self { answer, place }
+        let rest = Bytes::new();
+        Self {
+            answer,
+            rest,
+            place,
+        }
     }
 }
 
@@ -159,17 +170,28 @@ impl Body for StreamBody {
         let this = self.get_mut();
         let waits_since = &this.place.taken.waits_since;
         waits_since.set(None);
-        let frame = ready!(Pin::new(&mut this.answer).poll_frame(cx));
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.answer).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => this.rest = chunk,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
         waits_since.set(Some(Instant::now()));
-        Poll::Ready(frame)
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.answer.is_end_stream()
+        self.rest.is_empty() && self.answer.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.answer.size_hint()
+        let rest = self.rest.len() as u64;
+        let answer = self.answer.size_hint().exact();
+        answer.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + rest))
     }
 }
 
@@ -188,6 +210,25 @@ mod tests {
         assert!(waited.is_err(), "nothing waits for the client");
         taken.waits_since.set(Some(Instant::now()));
         taken_or_cut(pending::<()>(), &taken, stall).await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_handed_over_in_small_pieces_and_only_the_last_ends_it() {
+        let whole = Bytes::from(vec![b'x'; 2 * PIECE_BYTES + 1]);
+        let place = Streams::place(&Rc::new(Streams::new()));
+        let mut body = StreamBody::new(Answer::Own(whole), place);
+        let mut left = 2 * PIECE_BYTES as u64 + 1;
+        for expected in [PIECE_BYTES, PIECE_BYTES, 1] {
+            assert!(!body.is_end_stream());
+            assert_eq!(body.size_hint().exact(), Some(left));
+            let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+            let piece = next.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(piece.len(), expected);
+            left -= expected as u64;
+            assert!(body.place.taken.waits_since.get().is_some());
+        }
+        assert!(body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(0));
     }
 
     #[tokio::test]

@@ -3,7 +3,6 @@
 //! The rules are `failover`'s; this file asks the breakers, pays from the budget, and performs. Every try
 //! leaves a sample of its own, also one that an open breaker turned away: it was assigned, and failed.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -24,7 +23,7 @@ use crate::llm::{self, RequestFacts};
 use crate::meter::Meter;
 use crate::outcome::Outcome;
 use crate::sample::{Role, Sample, clipped};
-use crate::upstream::body::{UploadBody, UploadState};
+use crate::upstream::body::{Progress, UploadBody};
 use crate::upstream::breaker::{Admission, Breaker, Phase};
 
 /// One request with all that its tries need.
@@ -306,7 +305,7 @@ pub(super) fn labelled(
 pub(super) fn kept_upload(body: Bytes) -> Upload {
     Upload {
         body: UploadBody::Kept(body),
-        state: Rc::new(Cell::new(UploadState::Sound)),
+        progress: Rc::new(Progress::new()),
         alias: None,
         asks_usage: false,
     }

@@ -4,6 +4,7 @@
 //! whether it may be sent again without doing anything twice.
 
 use std::error::Error as _;
+use std::pin::pin;
 use std::rc::Rc;
 
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -100,17 +101,30 @@ impl Connection {
     }
 
     /// Sends a request with its path as address and with its `Host`, and waits for the answer's head: until
-    /// that moment, or `None`. Dropping the future gives up the request, and nothing else on the connection.
+    /// that moment, or `None`. `later` may then name a later one. Dropping the future gives up the request, and
+    /// nothing else on the connection.
     ///
     /// # Errors
     /// Says whether the request may be sent again.
     pub async fn send_by(
         &mut self,
-        at: Instant,
+        mut at: Instant,
         request: Request<UploadBody>,
+        mut later: impl FnMut() -> Option<Instant>,
     ) -> Option<Result<Response<Incoming>, SendError>> {
         let mut alarm = self.take_alarm();
-        let answer = alarm.race(at, self.send(request)).await;
+        let answer = {
+            let mut sending = pin!(self.send(request));
+            loop {
+                if let Some(answer) = alarm.race(at, sending.as_mut()).await {
+                    break Some(answer);
+                }
+                match later() {
+                    Some(next) => at = next,
+                    None => break None,
+                }
+            }
+        };
         self.alarm = alarm;
         answer
     }

@@ -41,6 +41,12 @@ impl Pace {
         since + left.min(self.pause)
     }
 
+    /// How long the client was waited for until its latest bytes came.
+    #[must_use]
+    pub const fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// So many bytes came.
     pub fn came(&mut self, bytes: u64, now: Instant) {
         self.bytes += bytes;

@@ -1,6 +1,8 @@
 //! A body as it came, piece by piece. Most bodies come in one, and then no list is kept of them.
 //!
-//! Pure. The pieces share memory with whoever else holds them.
+//! Pure. The pieces share memory with whoever else holds them: each may keep a whole buffer alive that it was
+//! read into. Small ones are therefore gathered, so that a body of many chunks takes about as much memory as
+//! it has bytes.
 #![deny(clippy::disallowed_methods)]
 
 use std::borrow::Cow;
@@ -8,12 +10,19 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+/// A piece of less is copied, unless it is the first: a buffer that bytes are read into has 8 KiB or more.
+const SMALL_BYTES: usize = 4 * 1024;
+/// So much of what was copied makes a piece.
+const GATHERED_BYTES: usize = 64 * 1024;
+
 /// Pieces of a body, none of them empty.
 #[derive(Debug, Default)]
 pub struct Pieces {
     /// Empty only if there is none at all.
     first: Bytes,
     more: VecDeque<Bytes>,
+    /// Small ones behind all others.
+    gathered: Vec<u8>,
 }
 
 impl Pieces {
@@ -23,6 +32,7 @@ impl Pieces {
         Self {
             first: Bytes::new(),
             more: VecDeque::new(),
+            gathered: Vec::new(),
         }
     }
 
@@ -30,13 +40,30 @@ impl Pieces {
     pub fn push(&mut self, piece: Bytes) {
         if self.first.is_empty() {
             self.first = piece;
-        } else if !piece.is_empty() {
+        } else if piece.len() < SMALL_BYTES {
+            self.gathered.extend_from_slice(&piece);
+            if self.gathered.len() >= GATHERED_BYTES {
+                self.close_gathered();
+            }
+        } else {
+            self.close_gathered();
             self.more.push_back(piece);
+        }
+    }
+
+    /// Makes a piece of what was gathered.
+    fn close_gathered(&mut self) {
+        if !self.gathered.is_empty() {
+            let gathered = std::mem::take(&mut self.gathered);
+            self.more.push_back(gathered.into());
         }
     }
 
     /// Takes the first.
     pub fn pop(&mut self) -> Option<Bytes> {
+        if self.more.is_empty() {
+            self.close_gathered();
+        }
         let next = self.more.pop_front().unwrap_or_default();
         let first = std::mem::replace(&mut self.first, next);
         (!first.is_empty()).then_some(first)
@@ -57,13 +84,14 @@ impl Pieces {
     /// Bytes of all of them.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.first.len() + self.more.iter().map(Bytes::len).sum::<usize>()
+        let more: usize = self.more.iter().map(Bytes::len).sum();
+        self.first.len() + more + self.gathered.len()
     }
 
     /// All of them as one; copied only if there are several.
     #[must_use]
     pub fn whole(&self) -> Cow<'_, [u8]> {
-        if self.more.is_empty() {
+        if self.more.is_empty() && self.gathered.is_empty() {
             return Cow::Borrowed(&self.first);
         }
         let mut whole = Vec::with_capacity(self.bytes());
@@ -71,6 +99,7 @@ impl Pieces {
         for piece in &self.more {
             whole.extend_from_slice(piece);
         }
+        whole.extend_from_slice(&self.gathered);
         Cow::Owned(whole)
     }
 
@@ -96,27 +125,67 @@ mod tests {
 
     use super::*;
 
+    /// Filled with `texts`, some of them made long.
+    fn filled(texts: &[(String, bool)]) -> (Pieces, Vec<u8>) {
+        let (mut pieces, mut whole) = (Pieces::new(), Vec::new());
+        for (text, is_long) in texts {
+            let piece = text.repeat(if *is_long { SMALL_BYTES } else { 1 });
+            whole.extend_from_slice(piece.as_bytes());
+            pieces.push(piece.into());
+        }
+        (pieces, whole)
+    }
+
     proptest! {
         #[test]
-        fn they_come_out_as_they_went_in(texts in prop::collection::vec("[a-c]{0,3}", 0..6)) {
-            let filled = || {
-                let mut pieces = Pieces::new();
-                texts.iter().for_each(|text| pieces.push(Bytes::from(text.clone())));
-                pieces
-            };
-            let expected: Vec<Bytes> = texts.iter().filter(|text| !text.is_empty()).cloned().map(Bytes::from).collect();
-            let whole = texts.concat();
-            let mut pieces = filled();
-            prop_assert_eq!(pieces.whole(), whole.as_bytes());
+        fn they_come_out_as_they_went_in(
+            texts in prop::collection::vec(("[a-c]{0,3}", prop::bool::ANY), 0..12),
+        ) {
+            let (mut pieces, whole) = filled(&texts);
+            prop_assert_eq!(pieces.whole(), &whole[..]);
             prop_assert_eq!(pieces.bytes(), whole.len());
-            prop_assert_eq!(pieces.first(), expected.first());
-            for piece in &expected {
-                prop_assert!(!pieces.is_empty());
-                prop_assert_eq!(pieces.pop(), Some(piece.clone()));
+            let mut popped = Vec::new();
+            while let Some(first) = pieces.first().cloned() {
+                prop_assert!(!pieces.is_empty() && !first.is_empty());
+                prop_assert_eq!(pieces.pop(), Some(first.clone()));
+                popped.extend_from_slice(&first);
+                prop_assert_eq!(pieces.bytes(), whole.len() - popped.len());
             }
             prop_assert!(pieces.is_empty() && pieces.pop().is_none());
-            prop_assert_eq!(filled().into_whole(), whole.as_bytes());
-            prop_assert_eq!(filled().into_list(), expected);
+            prop_assert_eq!(&popped, &whole);
+            prop_assert_eq!(filled(&texts).0.into_whole(), whole.clone());
+            prop_assert_eq!(filled(&texts).0.into_list().concat(), whole);
         }
+    }
+
+    #[test]
+    fn a_body_of_tiny_chunks_takes_little_more_than_its_bytes() {
+        // As they are read: each a slice of a buffer of its own.
+        let read = || Bytes::from(vec![b'x'; 8 * 1024]).slice(..1);
+        let mut pieces = Pieces::new();
+        for _ in 0..=4 * GATHERED_BYTES {
+            pieces.push(read());
+        }
+        assert_eq!(pieces.bytes(), 4 * GATHERED_BYTES + 1);
+        let list = pieces.into_list();
+        assert_eq!(list.len(), 5);
+        assert!(list[1..].iter().all(|piece| piece.len() == GATHERED_BYTES));
+    }
+
+    #[test]
+    fn what_comes_in_one_piece_or_in_large_ones_is_not_copied() {
+        let (small, large) = (
+            Bytes::from(vec![b'x'; 9]),
+            Bytes::from(vec![b'y'; SMALL_BYTES]),
+        );
+        let mut pieces = Pieces::new();
+        pieces.push(small.clone());
+        assert_eq!(pieces.into_whole().as_ptr(), small.as_ptr());
+        let mut pieces = Pieces::new();
+        pieces.push(small.clone());
+        pieces.push(small);
+        pieces.push(large.clone());
+        let list = pieces.into_list();
+        assert_eq!((list.len(), list[2].as_ptr()), (3, large.as_ptr()));
     }
 }

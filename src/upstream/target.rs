@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
-use super::dial::{dial, outcome_of};
+use super::dial::dial;
 use super::socket::{Socket, tune};
 use super::via::{ProxyEnv, Via};
 use crate::config::values::BaseUrl;
@@ -222,11 +222,9 @@ impl Target {
         addresses: &[SocketAddr],
     ) -> Result<Connected, ConnectError> {
         let dialled = dial(addresses).await;
-        let (mut tcp, passed_over) = dialled.map_err(|error| {
-            ConnectError::new(
-                outcome_of(&error),
-                format!("no connection{}: {error}", self.by_the_way()),
-            )
+        let (mut tcp, passed_over) = dialled.map_err(|failed| {
+            let message = format!("no connection{}: {}", self.by_the_way(), failed.error);
+            ConnectError::new(failed.outcome, message)
         })?;
         tune(&tcp);
         if let Some(via) = self.via.as_ref().filter(|_| self.is_tunnelled()) {

@@ -1,6 +1,6 @@
-//! How many client connections the process has open files for.
+//! How many client connections and calls the process has open files for.
 //!
-//! Each may need a connection to an arm as well. A process without a free file can neither accept nor reach
+//! Each connection may need one to an arm as well, and one of HTTP/2 many. A process without a free file can neither accept nor reach
 //! an arm, so idle clients could cut off those that are being served.
 
 use std::fs;
@@ -12,12 +12,24 @@ const PER_CLIENT: usize = 2;
 /// However few files there are, somebody is served.
 const LEAST: usize = 16;
 
-/// `wanted`, or as many as there are files for; says so in the log.
-pub(super) fn affordable(wanted: usize) -> usize {
+/// What there are files for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Affordable {
+    /// Connections of clients.
+    pub(super) connections: usize,
+    /// Attempts that are under way; as many as connections at least.
+    pub(super) calls: usize,
+}
+
+/// `wanted` connections, or as many as there are files for; says so in the log.
+pub(super) fn affordable(wanted: usize) -> Affordable {
     // Where the system does not say, there is nothing to go by.
     let limits = fs::read_to_string("/proc/self/limits").ok();
     let Some(files) = limits.as_deref().and_then(soft_limit) else {
-        return wanted;
+        return Affordable {
+            connections: wanted,
+            calls: usize::MAX,
+        };
     };
     let most = clients_with(files);
     if wanted > most {
@@ -29,7 +41,16 @@ pub(super) fn affordable(wanted: usize) -> usize {
             wanted * PER_CLIENT + KEPT_BACK
         );
     }
-    wanted.min(most)
+    share_out(files, wanted)
+}
+
+fn share_out(files: usize, wanted: usize) -> Affordable {
+    let connections = wanted.min(clients_with(files));
+    let left = files.saturating_sub(KEPT_BACK + connections);
+    Affordable {
+        connections,
+        calls: left.max(connections),
+    }
 }
 
 fn clients_with(files: usize) -> usize {
@@ -56,6 +77,20 @@ mod tests {
     }
 
     #[test]
+    fn calls_have_the_files_that_clients_leave_and_one_for_each_client_at_least() {
+        for (files, wanted, connections, calls) in [
+            (65_536, 10_000, 10_000, 55_336),
+            (20_200, 10_000, 10_000, 10_000),
+            (1_024, 10_000, 412, 412),
+            (1_024, 50, 50, 774),
+            (100, 10_000, 16, 16),
+        ] {
+            let expected = Affordable { connections, calls };
+            assert_eq!(share_out(files, wanted), expected, "{files} {wanted}");
+        }
+    }
+
+    #[test]
     fn the_limit_is_read_as_the_kernel_writes_it() {
         let limits = |soft: &str| {
             let head = "Limit                     Soft Limit           Hard Limit           Units";
@@ -67,7 +102,7 @@ mod tests {
         assert_eq!(soft_limit(&limits("unlimited           ")), None);
         assert_eq!(soft_limit(""), None);
         if cfg!(target_os = "linux") {
-            assert_ne!(affordable(usize::MAX / 4), 0);
+            assert_ne!(affordable(usize::MAX / 4).connections, 0);
         }
     }
 }

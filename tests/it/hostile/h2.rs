@@ -1,9 +1,10 @@
 //! HTTP/2 frame by frame, so that it can be spoken as wrongly as one likes.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::in_time;
 
@@ -94,6 +95,18 @@ impl Raw {
     /// Connects, with these settings as (id, value).
     pub(super) async fn connect(port: u16, settings: &[(u16, u32)]) -> Self {
         let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        Self::begin(tcp, settings).await
+    }
+
+    /// The same for a client that takes next to nothing before it reads.
+    pub(super) async fn connect_narrow(port: u16) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self::begin(socket.connect(address).await.unwrap(), &[]).await
+    }
+
+    async fn begin(tcp: TcpStream, settings: &[(u16, u32)]) -> Self {
         let mut raw = Self {
             tcp,
             buffer: Vec::new(),

@@ -256,7 +256,7 @@ fn reason(payload: &[u8]) -> u32 {
 }
 
 /// True if the stream was answered with 4xx, whatever table the status came from.
-fn is_refused(frame: &Frame) -> bool {
+pub(super) fn is_refused(frame: &Frame) -> bool {
     // Of the statuses 4xx the static table holds 400 and 404; any other is written out, maybe in Huffman
     // code: its name has index 8, and is the first.
     let first = frame.payload.first().copied().unwrap_or_default();

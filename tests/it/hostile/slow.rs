@@ -102,6 +102,27 @@ async fn a_body_that_hardly_comes_is_given_up_and_is_no_fault_of_an_arm() {
     assert_eq!(outcomes, ["client-gone"; 4]);
 }
 
+#[tokio::test]
+async fn a_body_that_comes_steadily_is_served_however_short_the_arms_limit_is() {
+    let rig = rig_with(Setup {
+        legacy: "timeouts = { first-byte = \"3s\", total = \"3s\" }".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    let mut client = rig.client().await;
+    let head = "POST /v1/files HTTP/1.1\r\nhost: a\r\ncontent-length: 8000\r\n\r\n";
+    client.send(head.as_bytes()).await.unwrap();
+    for _ in 0..8 {
+        assert!(client.is_silent_for(Duration::from_millis(500)).await);
+        client.send(&[b'x'; 1_000]).await.unwrap();
+    }
+    let answer = client.answer().await.unwrap();
+    assert_eq!((answer.head.status, answer.end), (200, End::Clean));
+    let rows = rig.finish().await.rows;
+    let outcomes: Vec<_> = rows.iter().map(|row| row.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["ok"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_nobody_takes_is_cut_and_lets_go_of_the_arm() {
     let rig = rig("client-stall = \"1s\"").await;
@@ -160,6 +181,20 @@ async fn a_stream_without_a_window_is_reset_alone() {
         }
     }
     bystander.must_be_well("no window").await;
+}
+
+#[tokio::test]
+async fn a_stream_with_next_to_no_window_is_reset_and_lets_go_of_the_arm() {
+    let rig = rig("client-stall = \"1s\"").await;
+    let bystander = Bystander::start(rig.port());
+    let mut raw = Raw::connect(rig.port(), &[(4, 1)]).await;
+    let body = ask("fault-huge-event-4", true).to_string();
+    let body = frame(DATA, END_STREAM, 1, body.as_bytes());
+    raw.send(&[post(1, CHAT, &[]), body].concat()).await;
+    let reset = raw.wait(RST_STREAM, 1).await;
+    assert!(reset.is_some(), "the connection stays");
+    in_time("the provider is let go", rig.canary.wait_hung_up(1)).await;
+    bystander.must_be_well("a window of one byte").await;
 }
 
 #[tokio::test]
