@@ -187,7 +187,7 @@ async fn a_reload_that_would_leave_an_open_port_without_its_guard_changes_nothin
     scene.driver.reload(Reloaded::Config(closed, Vec::new()));
     assert!(scene.driver.config.admin.token.is_some());
     let told: Vec<_> = scene.told().into_iter().map(|(kind, ..)| kind).collect();
-    assert_eq!(told, []);
+    assert_eq!(told, [AlertKind::ConfigRejected]);
     let error = scene.driver.config_error.clone().unwrap();
     assert!(error.starts_with("admin.listen stays"), "{error}");
 }

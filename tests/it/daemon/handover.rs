@@ -180,10 +180,12 @@ async fn the_bridge_has_the_store_before_the_next_process_and_nothing_is_lost() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stands_by_learns_what_the_other_learns_and_edits_wait_with_it() {
-    let scene = Scene::new("warm-up = 0\nstages = [\"100%\"]\n").await;
+    let scene = Scene::new(HALF).await;
     let proxy = socket();
     let mut old = Daemon::start_on(&scene.path(), &proxy, None).await;
     old.operate("weight", r#"{"weight": "100%"}"#).await;
+    old.until("all is the canary's", |rollout| rollout["weight"] == 1.0)
+        .await;
     // Both accept on the socket; one that is stopped does not.
     let next = Daemon::start_on(&scene.path(), &proxy, None).await;
     next.signal("STOP");
@@ -207,7 +209,7 @@ async fn who_stands_by_learns_what_the_other_learns_and_edits_wait_with_it() {
         }
         assert!(std::time::Instant::now() < deadline, "never learned");
     }
-    scene.edit("stages = [\"100%\"]", "stages = [\"10%\", \"100%\"]");
+    scene.edit("\"100%\"]", "\"60%\", \"100%\"]");
     next.line("tells of the edit", |line| {
         line.contains("takes effect when")
     })
@@ -215,7 +217,7 @@ async fn who_stands_by_learns_what_the_other_learns_and_edits_wait_with_it() {
     old.kill();
     takes_over(&next).await;
     let (rollout, _) = next
-        .until("the edit applies", |rollout| rollout["stage"]["of"] == 2)
+        .until("the edit applies", |rollout| rollout["stage"]["of"] == 3)
         .await;
     assert_eq!(rollout["weight"], 0.0);
 }
