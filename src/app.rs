@@ -24,6 +24,7 @@ use crate::clock::UnixMillis;
 use crate::config::parse::Fingerprint;
 use crate::config::reload::{self, Reloaded};
 use crate::config::{Config, StoreConfig};
+use crate::driver::begin::Memory;
 use crate::driver::status::Status;
 use crate::driver::{Driver, Inputs, Request, StandBy};
 use crate::proxy::gauges::Gauges;
@@ -48,8 +49,8 @@ use stand_by::Waiting;
 /// Commands and status questions that wait for the driver at most.
 const DRIVER_QUEUE: usize = 64;
 const RELOAD_QUEUE: usize = 4;
-/// A process that has not ended so long after its drain time is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(10);
+/// The end takes no longer than this after the drain time: a wait for the lock, and the store's last flush.
+const ENDED_AFTER: Duration = Duration::from_secs(45);
 /// How long the end waits for spans that are being sent.
 const LAST_SPANS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -138,17 +139,19 @@ pub async fn start(config: Config, source: Source) -> Result<App, StartError> {
 /// # Errors
 /// If a port, the store or a rollout's state cannot be had; nothing keeps running then.
 pub async fn start_on(config: Config, source: Source, given: Sockets) -> Result<App, StartError> {
-    let (is_given, admin_is_given) = (given.proxy.is_some(), given.admin.is_some());
+    let (is_given, admin_is_shared) = (given.proxy.is_some(), given.admin.is_some());
     let proxy_listener = listen("proxy.listen", config.proxy.listen, given.proxy)?;
     let admin_listener = listen("admin.listen", config.admin.listen, given.admin)?;
     let admin_addr = admin_listener.local_addr().map_err(other)?;
-    let tried = Lock::try_take(&config.store.path);
-    if let (Tried::Held(holder), false) = (&tried, is_given) {
-        return Err(StartError::StoreInUse {
-            path: config.store.path,
-            holder: *holder,
-        });
-    }
+    let lock = match Lock::try_take(&config.store.path) {
+        Tried::Taken(lock) => Some(lock),
+        Tried::Held(_) if is_given => None,
+        Tried::Held(holder) => {
+            let path = config.store.path;
+            return Err(StartError::StoreInUse { path, holder });
+        }
+        Tried::Failed(error) => Some(Lock::none(&config.store.path, &error)),
+    };
     let (alerts, alerts_task) = alert::start(&config.alerts);
     let (recorder, samples) = recorder::channel();
     let (reloads, reloaded) = mpsc::channel(RELOAD_QUEUE);
@@ -162,14 +165,8 @@ pub async fn start_on(config: Config, source: Source, given: Sockets) -> Result<
         reloads: reloaded,
         alerts,
     };
-    // While the other process answers, a port of both is its own; one that takes longer is stuck.
-    let admin_after = if admin_is_given {
-        config.proxy.drain + STUCK_AFTER
-    } else {
-        Duration::ZERO
-    };
     let stand_by = StandBy::begin(config).map_err(other)?;
-    let (outset, planes) = set_out(tried, stand_by, parts).await?;
+    let (outset, planes) = set_out(lock, stand_by, parts).await?;
     let (drain_by, drain_receiver) = watch::channel(None);
     let (spans, span_queue) = export::channel();
     let fates = spans.fates();
@@ -189,7 +186,7 @@ pub async fn start_on(config: Config, source: Source, given: Sockets) -> Result<
         Outset::Deciding(begun, lock) => Control::Running(run(*begun, lock, shown)),
         Outset::StandingBy(stand_by, parts) | Outset::Unread(stand_by, parts) => {
             let waiting = Waiting::new(stand_by, parts, ready.clone(), drain_receiver);
-            Control::StandingBy(tokio::spawn(waiting.take_over(shown, admin_after)))
+            Control::StandingBy(tokio::spawn(waiting.take_over(shown, admin_is_shared)))
         }
     };
     Ok(App {
@@ -217,18 +214,18 @@ enum Outset {
 }
 
 async fn set_out(
-    tried: Tried,
+    lock: Option<Lock>,
     mut stand_by: StandBy,
     parts: Parts,
 ) -> Result<(Outset, watch::Receiver<Arc<Plane>>), StartError> {
     let planes = stand_by.planes();
-    let outset = match tried {
-        Tried::Taken(lock) => {
+    let outset = match lock {
+        Some(lock) => {
             let store = open_store(&parts.store, &parts.alerts).await?;
-            let begun = begin(stand_by, parts, store).await.map_err(other)?;
-            Outset::Deciding(Box::new(begun), lock)
+            let memory = Memory::read(&stand_by, &store).await.map_err(other)?;
+            Outset::Deciding(Box::new(begin(stand_by, parts, store, &memory)), lock)
         }
-        Tried::Held(_) => {
+        None => {
             if stand_by::restore(&mut stand_by, &parts.store.path).await {
                 Outset::StandingBy(stand_by, parts)
             } else {
@@ -242,7 +239,7 @@ async fn set_out(
 /// A driver with the way to it and its store.
 type Begun = (Driver, mpsc::Sender<Request>, Store);
 
-async fn begin(stand_by: StandBy, parts: Parts, store: Store) -> Result<Begun, String> {
+fn begin(stand_by: StandBy, parts: Parts, store: Store, memory: &Memory) -> Begun {
     let (requests, driver_requests) = mpsc::channel(DRIVER_QUEUE);
     let inputs = Inputs {
         samples: parts.samples,
@@ -250,8 +247,8 @@ async fn begin(stand_by: StandBy, parts: Parts, store: Store) -> Result<Begun, S
         reloads: parts.reloads,
     };
     let (path, alerts) = (parts.config_path, parts.alerts);
-    let driver = Driver::take_over(stand_by, path, store.clone(), inputs, alerts).await?;
-    Ok((driver, requests, store))
+    let driver = Driver::take_over(stand_by, memory, path, store.clone(), inputs, alerts);
+    (driver, requests, store)
 }
 
 fn run((driver, requests, store): Begun, lock: Lock, shown: Shown) -> Running {
@@ -303,6 +300,12 @@ impl App {
     #[must_use]
     pub const fn stood_by(&self) -> bool {
         matches!(self.control, Control::StandingBy(_))
+    }
+
+    /// How long [`Self::shut_down`] may take.
+    #[must_use]
+    pub fn longest_end(&self) -> Duration {
+        self.planes.borrow().config.proxy.drain + ENDED_AFTER
     }
 
     /// Drains and ends: no new connections, at most the drain time for what is in flight, all records

@@ -27,7 +27,7 @@ use crate::sample::Sample;
 use crate::store::{AttemptRow, Health, RolloutKey, Store};
 use crate::upstream::target::Target;
 
-mod begin;
+pub mod begin;
 mod commit;
 mod demand;
 mod incident;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use cutover::alert;
 use cutover::clock::UnixMillis;
-use cutover::driver::{Driver, Inputs};
+use cutover::driver::begin::Memory;
+use cutover::driver::{Driver, Inputs, StandBy};
 use cutover::recorder::{self, SampleSink};
 use cutover::sample::Routing;
 use cutover::store::Store;
@@ -56,8 +57,9 @@ fn run(folder: &Path, rows: &str, count: usize) -> Result<[Duration; 3], Box<dyn
     runtime.spawn(task);
     let store = runtime.block_on(Store::open(&config.store, UnixMillis::now()))?;
     let store = store.store;
-    let driver = Driver::restore(config, None, store.clone(), inputs, alerts);
-    let driver = runtime.block_on(driver)?;
+    let stand_by = StandBy::begin(config)?;
+    let memory = runtime.block_on(Memory::read(&stand_by, &store))?;
+    let driver = Driver::take_over(stand_by, &memory, None, store.clone(), inputs, alerts);
     let planes = driver.planes();
     let driver = runtime.spawn(driver.run());
     let began = Instant::now();

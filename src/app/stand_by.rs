@@ -1,7 +1,7 @@
 //! A process whose data port was handed down begins before the one before it has ended: it proxies with the
 //! stored weights, keeps what is measured, and decides nothing until it holds the store's lock.
 //!
-//! It waits for as long as it takes, and says so. Nothing in here may stop the data plane: a store that
+//! It waits for as long as it takes, and says so. An edit of the configuration waits with it. Nothing in here may stop the data plane: a store that
 //! cannot be had in the end is tried again and again.
 
 use std::path::Path;
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use super::{Parts, Running, Shown, begin, open_store, run};
 use crate::admin;
 use crate::clock::UnixMillis;
+use crate::config::reload::Reloaded;
 use crate::driver::StandBy;
+use crate::driver::begin::Memory;
 use crate::proxy::listener::DrainBy;
 use crate::service;
-use crate::store::lock::{Lock, Tried};
+use crate::store::lock::{self, Lock};
 use crate::store::{Store, glance};
 
-/// How often the lock is tried.
-const TRY_EVERY: Duration = Duration::from_millis(100);
 /// How often the stored weights are read: a trip of the other process reaches this one within that time.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often the log says what is waited for.
@@ -32,26 +32,33 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// Puts in force what is stored; false if the store cannot be read.
 pub(super) async fn restore(stand_by: &mut StandBy, path: &Path) -> bool {
-    let now = UnixMillis::now();
-    match glance::learned(path, stand_by.canary(), now).await {
-        Ok(ids) => stand_by.remember(ids, now),
+    let is_read = look(stand_by, path).await;
+    if stand_by.learned_until().is_none() {
         // Requests that name state of the canary go to legacy, which refuses them, until they are known.
-        Err(error) => tracing::warn!(%error, "it is not known yet what lives on the canary"),
+        tracing::warn!("it is not known yet what lives on the canary");
     }
-    look(stand_by, path).await
+    is_read
 }
 
 async fn look(stand_by: &mut StandBy, path: &Path) -> bool {
     match glance::rollouts(path).await {
-        Ok(rows) => {
-            stand_by.follow(&rows);
-            true
-        }
+        Ok(rows) => stand_by.follow(&rows),
         Err(error) => {
             tracing::debug!(%error, "the store cannot be read; the weights stay as they are");
-            false
+            return false;
         }
     }
+    let now = UnixMillis::now();
+    let learned = match stand_by.learned_until() {
+        None => glance::learned(path, stand_by.canary(), now).await,
+        // What the other process has learned since.
+        Some(end) => glance::learned_until_after(path, stand_by.canary(), end).await,
+    };
+    match learned {
+        Ok(ids) => stand_by.remember(ids, now),
+        Err(error) => tracing::debug!(%error, "what lives on the canary cannot be read"),
+    }
+    true
 }
 
 /// A control plane that may not begin yet.
@@ -64,6 +71,9 @@ pub(super) struct Waiting {
     told_at: Option<Instant>,
     /// What the admin port says.
     notice: watch::Sender<String>,
+    has_lock: watch::Sender<bool>,
+    /// The latest configuration that came meanwhile.
+    reloaded: Option<Reloaded>,
 }
 
 impl Waiting {
@@ -81,20 +91,23 @@ impl Waiting {
             began: Instant::now(),
             told_at: None,
             notice: watch::Sender::new(String::new()),
+            has_lock: watch::Sender::new(false),
+            reloaded: None,
         }
     }
 
     /// Waits for the lock and begins; `None` if this process ends first. The admin port is answered
-    /// meanwhile, but not before `admin_after`.
+    /// meanwhile; one that both processes listen on is the other's for as long as that holds the lock.
     pub(super) async fn take_over(
         mut self,
         shown: Shown,
-        admin_after: Duration,
+        admin_is_shared: bool,
     ) -> Option<Running> {
         let mut drain_by = self.drain_by.clone();
-        let notice = self.notice.subscribe();
+        let (notice, mut has_lock) = (self.notice.subscribe(), self.has_lock.subscribe());
         let answering = async {
-            tokio::time::sleep(admin_after).await;
+            // The sender is this waiting's own: it cannot be gone.
+            drop(has_lock.wait_for(|has| *has || !admin_is_shared).await);
             admin::stand_by::serve(&shown.listener, &notice, &shown.ready).await;
         };
         let had = tokio::select! {
@@ -103,7 +116,7 @@ impl Waiting {
             () = answering => None,
         };
         let held = self.parts.samples.held();
-        let Some((lock, store)) = had else {
+        let Some((lock, store, memory)) = had else {
             tracing::error!(
                 held,
                 "this process ends before it could have the store; what it measured is lost"
@@ -111,66 +124,85 @@ impl Waiting {
             return None;
         };
         let stood_by_s = self.began.elapsed().as_secs();
-        match begin(self.stand_by, self.parts, store).await {
-            Ok(begun) => {
-                set_ready(&self.ready, &drain_by);
-                tracing::info!(
-                    stood_by_s,
-                    held,
-                    "the store is free: this process decides now"
-                );
-                service::tell("STATUS=serving");
-                Some(run(begun, lock, shown))
-            }
-            Err(error) => {
-                tracing::error!(error, "the driver cannot begin; restart cutover");
-                service::tell("STATUS=proxying without a driver; see the log");
-                given_up(&mut drain_by).await;
-                None
-            }
+        let mut begun = begin(self.stand_by, self.parts, store, &memory);
+        set_ready(&self.ready, &drain_by);
+        tracing::info!(
+            stood_by_s,
+            held,
+            "the store is free: this process decides now"
+        );
+        if let Some(reloaded) = self.reloaded {
+            begun.0.reload(reloaded);
         }
+        service::tell("STATUS=serving");
+        Some(run(begun, lock, shown))
     }
 
-    /// The lock first, then the store.
-    async fn had_store(&mut self) -> (Lock, Store) {
+    /// The lock first, then the store and what it holds.
+    async fn had_store(&mut self) -> (Lock, Store, Memory) {
         let lock = self.had_lock().await;
+        self.has_lock.send_replace(true);
         loop {
-            let error = match open_store(&self.parts.store, &self.parts.alerts).await {
-                Ok(store) => return (lock, store),
+            let error = match self.read_store().await {
+                Ok((store, memory)) => return (lock, store, memory),
                 Err(error) => error,
             };
             if self.is_time_to_tell() {
                 tracing::error!(
-                    %error,
+                    error,
                     weights = self.stand_by.weights(),
-                    "the store cannot be opened: traffic goes on with these weights, nothing is decided"
+                    "the store cannot be had: traffic goes on with these weights, nothing is decided"
                 );
             }
             self.notice
                 .send_replace(format!("this process proxies and decides nothing: {error}"));
-            self.hold_for(OPEN_EVERY).await;
+            let pause = tokio::time::sleep(OPEN_EVERY);
+            meanwhile(&mut self.parts, &mut self.reloaded, pause).await;
         }
+    }
+
+    async fn read_store(&mut self) -> Result<(Store, Memory), String> {
+        let (config, alerts) = (self.parts.store.clone(), self.parts.alerts.clone());
+        let stand_by = &self.stand_by;
+        let had = async {
+            let store = open_store(&config, &alerts)
+                .await
+                .map_err(|error| error.to_string())?;
+            match Memory::read(stand_by, &store).await {
+                Ok(memory) => Ok((store, memory)),
+                Err(error) => {
+                    if let Err(error) = store.close().await {
+                        tracing::debug!(%error, "the store was not closed well");
+                    }
+                    Err(error.to_string())
+                }
+            }
+        };
+        meanwhile(&mut self.parts, &mut self.reloaded, had).await
     }
 
     async fn had_lock(&mut self) -> Lock {
         let path = self.parts.store.path.clone();
-        let mut looked_at = Instant::now();
+        let mut waiting = Lock::wait(&path);
         loop {
-            let holder = match Lock::try_take(&path) {
-                Tried::Taken(lock) => {
+            self.tell_of(lock::holder(&path));
+            let next = tokio::time::timeout(LOOK_EVERY, &mut waiting);
+            match meanwhile(&mut self.parts, &mut self.reloaded, next).await {
+                Ok(Ok(lock)) => {
                     self.told_at = None;
                     return lock;
                 }
-                Tried::Held(holder) => holder,
-            };
-            if looked_at.elapsed() >= LOOK_EVERY {
-                if look(&mut self.stand_by, &path).await {
-                    set_ready(&self.ready, &self.drain_by);
+                Ok(Err(_)) => {
+                    let pause = tokio::time::sleep(LOOK_EVERY);
+                    meanwhile(&mut self.parts, &mut self.reloaded, pause).await;
+                    waiting = Lock::wait(&path);
                 }
-                looked_at = Instant::now();
+                Err(_) => {}
             }
-            self.tell_of(holder);
-            self.hold_for(TRY_EVERY).await;
+            let look = look(&mut self.stand_by, &path);
+            if meanwhile(&mut self.parts, &mut self.reloaded, look).await {
+                set_ready(&self.ready, &self.drain_by);
+            }
         }
     }
 
@@ -202,10 +234,25 @@ impl Waiting {
         }
         is_time
     }
+}
 
-    /// Waits, and keeps what is measured meanwhile.
-    async fn hold_for(&mut self, pause: Duration) {
-        drop(tokio::time::timeout(pause, self.parts.samples.hold()).await);
+/// Goes on with `work`; keeps what is measured and the latest configuration meanwhile.
+async fn meanwhile<T>(
+    parts: &mut Parts,
+    latest: &mut Option<Reloaded>,
+    work: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            // It never ends.
+            () = parts.samples.hold() => {}
+            Some(reloaded) = parts.reloads.recv() => {
+                tracing::warn!("the configuration was edited: that takes effect when this process decides");
+                *latest = Some(reloaded);
+            }
+        }
     }
 }
 

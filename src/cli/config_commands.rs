@@ -41,7 +41,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             () = tell_ready(&app, &mut ready) => signals.next().await,
         };
         tracing::info!(signal = name, "shutting down; a second signal ends at once");
-        service::tell("STOPPING=1");
+        // A drain time may be longer than the service manager's own patience.
+        let longest_us = app.longest_end().as_micros();
+        service::tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={longest_us}"));
         tokio::select! {
             () = app.shut_down() => tracing::info!("ended"),
             _ = signals.next() => tracing::warn!("ended at once"),

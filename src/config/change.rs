@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{ArmConfig, Config, RolloutConfig};
+use super::{ArmConfig, Config, Credential, RolloutConfig};
 use crate::arm::Arm;
 use crate::controller::policy::Reset;
 
@@ -75,6 +75,33 @@ pub fn keep_running_values(old: &Config, mut new: Config) -> Config {
     new.admin.listen = old.admin.listen;
     new.store.path.clone_from(&old.store.path);
     new
+}
+
+/// Asks of a configuration with running values what was asked of the file: its ports stay open where they
+/// are, while clients and token change at once.
+///
+/// # Errors
+/// In one sentence with its remedy: a port that others reach would ask nobody for anything.
+pub fn check_kept_ports(kept: &Config) -> Result<(), String> {
+    let (proxy, admin) = (&kept.proxy, &kept.admin);
+    let lends_key = |arm: &Arm| matches!(kept.arms.get(*arm).credential, Credential::Key(_));
+    let is_open =
+        !proxy.listen.ip().is_loopback() && proxy.clients.is_empty() && !proxy.danger_open_relay;
+    if let Some(arm) = Arm::BOTH.into_iter().find(lends_key).filter(|_| is_open) {
+        return Err(format!(
+            "proxy.listen stays {} until a restart, and there it would be an open relay: everybody who can \
+             reach it would use the key of arms.{arm}; restart cutover, or keep the clients until then",
+            proxy.listen
+        ));
+    }
+    if !admin.listen.ip().is_loopback() && admin.token.is_none() {
+        return Err(format!(
+            "admin.listen stays {} until a restart, and there it would ask for no token; restart cutover, or \
+             keep the token until then",
+            admin.listen
+        ));
+    }
+    Ok(())
 }
 
 fn restart_needed(old: &Config, new: &Config) -> Vec<String> {

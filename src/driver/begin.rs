@@ -1,6 +1,6 @@
 //! A run begins: rollouts are restored from the store, or begun.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,37 +17,68 @@ use super::tell::tell_begun;
 use super::{Driver, Inputs};
 use crate::alert::kind::AlertKind;
 use crate::alert::{Alert, Alerts};
+use crate::arm::PerArm;
 use crate::clock::UnixMillis;
-use crate::config::{Config, RolloutConfig};
-use crate::store::{RolloutKey, RolloutRow, Store, day_of};
+use crate::config::RolloutConfig;
+use crate::store::{
+    BudgetTold, DayCost, RolloutKey, RolloutRow, Store, StoreError, Totals, day_of,
+};
 
-impl Driver {
-    /// Restores every rollout of `config` from the store, or begins it, and publishes the first plane.
-    ///
-    /// # Errors
-    /// If the store cannot be read, or an arm cannot be reached as configured.
-    pub async fn restore(
-        config: Config,
-        config_path: Option<PathBuf>,
-        store: Store,
-        inputs: Inputs,
-        alerts: Alerts,
-    ) -> Result<Self, String> {
-        let stand_by = StandBy::begin(config)?;
-        Self::take_over(stand_by, config_path, store, inputs, alerts).await
-    }
+/// What is stored and a run goes on from. Read before anything of the run begins, so that a read that fails
+/// can be tried again.
+#[derive(Debug)]
+pub struct Memory {
+    rows: Vec<RolloutRow>,
+    /// Of the rollouts of the configuration that are stored, by id.
+    totals: BTreeMap<String, PerArm<Totals>>,
+    costs: Vec<DayCost>,
+    told: Vec<BudgetTold>,
+    learned: Vec<(u64, UnixMillis)>,
+}
 
-    /// The same for a data plane that is under way: it goes on with the driver's planes.
+impl Memory {
+    /// Reads what a driver needs that takes over from `stand_by`.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn take_over(
+    pub async fn read(stand_by: &StandBy, store: &Store) -> Result<Self, StoreError> {
+        let now = UnixMillis::now();
+        let rows = store.load_rollouts().await?;
+        let mut totals = BTreeMap::new();
+        for rollout in &stand_by.config.rollouts {
+            if let Some(row) = latest(&rows, &rollout.name) {
+                let of_row = store.totals(&row.rollout_id).await?;
+                totals.insert(row.rollout_id.clone(), of_row);
+            }
+        }
+        Ok(Self {
+            rows,
+            totals,
+            // Yesterday's last answers may still be under way.
+            costs: store.costs_since(day_of(now) - 1).await?,
+            told: store.told_since(day_of(now) - 1).await?,
+            learned: store.learned(stand_by.canary(), now).await?,
+        })
+    }
+}
+
+/// The latest of a name comes first.
+fn latest<'a>(rows: &'a [RolloutRow], name: &str) -> Option<&'a RolloutRow> {
+    rows.iter().find(|row| row.name == name)
+}
+
+impl Driver {
+    /// Goes on with a data plane that is under way and with its planes: every rollout of its configuration is
+    /// restored, or begun.
+    #[must_use]
+    pub fn take_over(
         stand_by: StandBy,
+        memory: &Memory,
         config_path: Option<PathBuf>,
         store: Store,
         inputs: Inputs,
         alerts: Alerts,
-    ) -> Result<Self, String> {
+    ) -> Self {
         let now = UnixMillis::now();
         let config = Arc::clone(&stand_by.config);
         let mut driver = Self {
@@ -75,55 +106,31 @@ impl Driver {
             started_at: Instant::now(),
             metrics: Metrics::begin(now),
         };
-        let rows = driver
-            .store
-            .load_rollouts()
-            .await
-            .map_err(|error| error.to_string())?;
-        // Yesterday's last answers may still be under way.
-        let costs = driver
-            .store
-            .costs_since(day_of(now) - 1)
-            .await
-            .map_err(|error| error.to_string())?;
-        let told = driver
-            .store
-            .told_since(day_of(now) - 1)
-            .await
-            .map_err(|error| error.to_string())?;
-        driver.money = Money::restore(&config, &costs, &told, now);
+        driver.money = Money::restore(&config, &memory.costs, &memory.told, now);
         driver.tell_money();
         for rollout in &config.rollouts {
-            driver.begin_or_restore(rollout, &rows, now).await?;
+            driver.begin_or_restore(rollout, memory, now);
         }
-        driver.restore_learned(now).await?;
+        driver.restore_learned(&memory.learned, now);
         driver.metrics.loaded += 1;
         driver.publish_plane();
         tell_begun(&driver.alerts);
-        driver.tell_gone(&rows, now);
-        Ok(driver)
+        driver.tell_gone(&memory.rows, now);
+        driver
     }
 
     /// Brings back what lives on the canary, those that end last first.
-    async fn restore_learned(&self, now: UnixMillis) -> Result<(), String> {
+    fn restore_learned(&self, stored: &[(u64, UnixMillis)], now: UnixMillis) {
         let learned = &self.shared.learned;
         self.store.keep_learned_of(learned.canary());
-        let stored = self.store.learned(learned.canary(), now).await;
-        for (hash, expires_at) in stored.map_err(|error| error.to_string())? {
-            learned.remember(hash, expires_at, now);
+        for (hash, expires_at) in stored {
+            learned.remember(*hash, *expires_at, now);
         }
-        Ok(())
     }
 
-    async fn begin_or_restore(
-        &mut self,
-        rollout: &RolloutConfig,
-        rows: &[RolloutRow],
-        now: UnixMillis,
-    ) -> Result<(), String> {
+    fn begin_or_restore(&mut self, rollout: &RolloutConfig, memory: &Memory, now: UnixMillis) {
         let config = Arc::clone(&self.config);
-        // The latest of a name comes first.
-        let row = rows.iter().find(|row| row.name == rollout.name);
+        let row = latest(&memory.rows, &rollout.name);
         let found = row.and_then(|row| match Stored::from_json(&row.state) {
             Ok(stored) => Some((row, stored)),
             Err(error) => {
@@ -141,15 +148,12 @@ impl Driver {
             }
         });
         let Some((row, stored)) = found else {
-            let taken: Vec<_> = rows.iter().map(|row| row.rollout_id.as_str()).collect();
+            let rows = memory.rows.iter();
+            let taken: Vec<_> = rows.map(|row| row.rollout_id.as_str()).collect();
             self.begin(rollout, &taken, now);
-            return Ok(());
+            return;
         };
-        let totals = self
-            .store
-            .totals(&row.rollout_id)
-            .await
-            .map_err(|e| e.to_string())?;
+        let totals = memory.totals.get(&row.rollout_id).cloned();
         let key = RolloutKey {
             id: row.rollout_id.as_str().into(),
             name: rollout.name.as_str().into(),
@@ -160,7 +164,7 @@ impl Driver {
             key,
             stored,
             row.version,
-            Live::new(totals),
+            Live::new(totals.unwrap_or_default()),
             self.config_epoch,
             now,
         );
@@ -172,6 +176,5 @@ impl Driver {
         );
         self.rollouts.push(restored);
         self.change(self.rollouts.len() - 1, rollout, reset, now);
-        Ok(())
     }
 }

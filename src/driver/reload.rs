@@ -10,7 +10,7 @@ use crate::alert::Alert;
 use crate::alert::kind::AlertKind;
 use crate::arm::{Arm, PerArm};
 use crate::clock::UnixMillis;
-use crate::config::change::{Changes, Fate, compare, keep_running_values};
+use crate::config::change::{Changes, Fate, check_kept_ports, compare, keep_running_values};
 use crate::config::parse::render_all;
 use crate::config::reload::Reloaded;
 use crate::config::{Config, RolloutConfig};
@@ -85,7 +85,7 @@ impl Driver {
     }
 
     /// A new configuration, or the faults of one that is not taken.
-    pub(super) fn reload(&mut self, reloaded: Reloaded) {
+    pub(crate) fn reload(&mut self, reloaded: Reloaded) {
         let now = UnixMillis::now();
         let config = match reloaded {
             Reloaded::Config(config, warnings) => {
@@ -109,6 +109,9 @@ impl Driver {
         };
         let changes = compare(&self.config, &config);
         let config = keep_running_values(&self.config, config);
+        if let Err(error) = check_kept_ports(&config) {
+            return self.reject(error);
+        }
         for line in &changes.lines {
             tracing::info!(change = line, "configuration changed");
         }

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -24,6 +25,9 @@ use crate::store::{RolloutKey, RolloutRow};
 use crate::upstream::target::Target;
 use crate::weights::{self, Publisher, Reader, Snapshot};
 
+/// An id is stored so long after it was learned, at most, unless the disk is slow.
+const LEARNED_LATE: Duration = Duration::from_secs(15);
+
 /// A data plane's guide without a store. [`super::Driver::take_over`] goes on from it.
 #[derive(Debug)]
 pub struct StandBy {
@@ -36,6 +40,8 @@ pub struct StandBy {
     /// Of the latest plane.
     pub(super) epoch: u32,
     rollouts: Vec<Followed>,
+    /// When the ids that live on the canary were last read.
+    learned_at: Option<UnixMillis>,
 }
 
 /// One rollout of the configuration.
@@ -70,6 +76,7 @@ impl StandBy {
             targets,
             shared,
             rollouts,
+            learned_at: None,
         })
     }
 
@@ -85,11 +92,25 @@ impl StandBy {
         self.shared.learned.canary()
     }
 
-    /// Remembers what lives on the canary: the hashes of ids, and when they end.
-    pub fn remember(&self, ids: Vec<(u64, UnixMillis)>, now: UnixMillis) {
+    /// The end of all ids that were learned before the last look, but for those that were learned shortly
+    /// before it: they are stored with a delay. `None` if none were ever read.
+    #[must_use]
+    pub fn learned_until(&self) -> Option<UnixMillis> {
+        let ttl = self
+            .config
+            .proxy
+            .learned_ids_ttl
+            .saturating_sub(LEARNED_LATE);
+        let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+        Some(self.learned_at?.plus_millis(ttl_ms))
+    }
+
+    /// Remembers what lives on the canary, as it was read at `now`: the hashes of ids, and when they end.
+    pub fn remember(&mut self, ids: Vec<(u64, UnixMillis)>, now: UnixMillis) {
         for (hash, expires_at) in ids {
             self.shared.learned.remember(hash, expires_at, now);
         }
+        self.learned_at = Some(now);
     }
 
     /// Puts the stored weights in force.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tokio::sync::oneshot;
 
+use super::begin::Memory;
 use super::*;
 use crate::alert::kind::AlertKind;
 use crate::alert::{self, Alert};
@@ -40,10 +41,11 @@ impl Scene {
             requests: mpsc::channel(1).1,
             reloads: mpsc::channel(1).1,
         };
-        let config = config(rollout);
-        let driver = Driver::restore(config, None, store.clone(), inputs, alerts);
+        let stand_by = StandBy::begin(config(rollout)).unwrap();
+        let memory = Memory::read(&stand_by, &store).await.unwrap();
+        let driver = Driver::take_over(stand_by, &memory, None, store.clone(), inputs, alerts);
         Self {
-            driver: driver.await.unwrap(),
+            driver,
             store,
             told,
         }
@@ -171,4 +173,21 @@ async fn the_process_began_when_it_began() {
     while Instant::now() < until {
         assert_eq!(scene.driver.snapshot().started_at, began_at);
     }
+}
+
+#[tokio::test]
+async fn a_reload_that_would_leave_an_open_port_without_its_guard_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(folder.path(), "default").await;
+    let mut running = config("default");
+    running.admin.listen = "0.0.0.0:8081".parse().unwrap();
+    running.admin.token = Some(crate::config::values::Secret::new("s3cret"));
+    scene.driver.config = Arc::new(running);
+    let closed = Box::new(config("default"));
+    scene.driver.reload(Reloaded::Config(closed, Vec::new()));
+    assert!(scene.driver.config.admin.token.is_some());
+    let told: Vec<_> = scene.told().into_iter().map(|(kind, ..)| kind).collect();
+    assert_eq!(told, [AlertKind::ConfigRejected]);
+    let error = scene.driver.config_error.clone().unwrap();
+    assert!(error.starts_with("admin.listen stays"), "{error}");
 }

@@ -41,6 +41,22 @@ pub async fn learned(
     found.map_err(unavailable)
 }
 
+/// Ids of a canary that end after `end`, those that end last first; as many as one look takes.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] when there is no such file, or it cannot be read.
+pub async fn learned_until_after(
+    path: &Path,
+    canary: u64,
+    end: UnixMillis,
+) -> Result<Vec<(u64, UnixMillis)>, StoreError> {
+    let pool = pool(path);
+    // One page.
+    let found = learned::ids(&pool, canary.cast_signed(), end, 1).await;
+    pool.close().await;
+    found.map_err(unavailable)
+}
+
 fn pool(path: &Path) -> SqlitePool {
     sqlite::readers(path, &Limits::default())
 }

@@ -92,6 +92,53 @@ fn the_bridge_differs_from_the_service_only_in_when_it_runs() {
     assert_eq!(lines("cutover.service"), lines("cutover-bridge.service"));
 }
 
+/// Runs the script with a `systemctl` that writes down what it is asked, and whose `fails` fails; the service
+/// runs or not.
+fn restart(fails: &str, runs: bool) -> (Output, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = folder.path().join("asked");
+    let answer = u8::from(!runs);
+    let fake = format!(
+        "#!/bin/sh\necho \"$*\" >> '{}'\ncase \"$*\" in\n*is-active*) exit {answer} ;;\n\
+         '{fails}') exit 1 ;;\nesac\n\
+         [ '{fails}' != signal ] || [ \"$1\" != restart ] || kill -INT $PPID\n",
+        asked.display()
+    );
+    let fake_path = folder.path().join("systemctl");
+    fs::write(&fake_path, fake).unwrap();
+    let made = Command::new("chmod").arg("+x").arg(&fake_path).status();
+    assert!(made.unwrap().success());
+    let path = std::env::var("PATH").unwrap();
+    let output = Command::new("sh")
+        .arg(place("deploy/systemd/cutover-restart"))
+        .env("PATH", format!("{}:{path}", folder.path().display()))
+        .output()
+        .unwrap();
+    let asked = fs::read_to_string(asked).unwrap();
+    (output, asked.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn the_bridge_is_stopped_however_a_restart_ends_unless_it_alone_serves() {
+    const RESTART: &str = "restart cutover.service";
+    for (fails, runs, succeeds) in [
+        ("", true, true),
+        ("start cutover-bridge.service", true, false),
+        (RESTART, true, false),
+        (RESTART, false, false),
+        ("signal", true, false),
+        ("signal", false, false),
+    ] {
+        let (output, asked) = restart(fails, runs);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), succeeds, "{fails} {runs}: {said}");
+        assert_eq!(asked[0], "start cutover-bridge.service");
+        let stops = asked.last().unwrap() == "stop cutover-bridge.service";
+        assert_eq!(stops, runs, "{fails} {runs}: {asked:?}");
+        assert_eq!(said.contains("goes on in its place"), !runs, "{said}");
+    }
+}
+
 /// The block under `key: |`, without its indent.
 fn block<'a>(yaml: &'a str, key: &str) -> Vec<&'a str> {
     let mut lines = yaml.lines();

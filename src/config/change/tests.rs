@@ -273,3 +273,40 @@ fn clients_come_and_go_without_a_word_of_their_hashes() {
         );
     }
 }
+
+#[test]
+fn a_port_that_stays_open_keeps_what_guards_it() {
+    const CLIENT: &str = "[[proxy.clients]]\nname = \"app\"\n\
+        key-hash = \"sha256:5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8\"\n";
+    let of = |listen: &str, more: &str, token: &str, key: &str| {
+        config(&format!(
+            "[proxy]\nlisten = \"{listen}:8080\"\n{more}[admin]\nlisten = \"{listen}:8081\"\n{token}\
+             [arms.legacy]\nbase-url = \"https://a.example.com\"\napi-key = \"{key}\"\n\
+             [arms.canary]\nbase-url = \"https://b.example.com\"\napi-key = \"{key}\"\n"
+        ))
+    };
+    let (open, closed, token) = ("0.0.0.0", "127.0.0.1", "token = \"env:TOKEN\"\n");
+    let relay = "danger-open-relay = true\n";
+    let running = of(open, CLIENT, token, "env:KEY_ONE");
+    let check = |old: &Config, new: Config, expected: &str| {
+        let checked = check_kept_ports(&keep_running_values(old, new));
+        let said = checked.err().unwrap_or_default();
+        assert_eq!(said.split(' ').next(), Some(expected), "{said}");
+    };
+    check(&running, of(open, CLIENT, token, "env:KEY_TWO"), "");
+    check(&running, of(closed, CLIENT, token, "env:KEY_ONE"), "");
+    check(&running, of(closed, "", token, "client"), "");
+    check(&running, of(closed, relay, token, "env:KEY_ONE"), "");
+    check(
+        &running,
+        of(closed, "", token, "env:KEY_ONE"),
+        "proxy.listen",
+    );
+    check(
+        &running,
+        of(closed, CLIENT, "", "env:KEY_ONE"),
+        "admin.listen",
+    );
+    let local = of(closed, CLIENT, token, "env:KEY_ONE");
+    check(&local, of(closed, "", "", "env:KEY_ONE"), "");
+}

@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 use super::load::Load;
 use super::process::{Daemon, cutover};
 use super::scene::Scene;
-use crate::client::{Client, End};
-use crate::harness::wait_until;
+use crate::client::{Client, End, post};
+use crate::harness::{RESPONSES, ask, served_by, wait_until};
+use crate::pinning::{after_response, response_id};
 
 const HALF: &str = "warm-up = 0\nstages = [{ weight = \"50%\", dwell = \"1h\" }, \"100%\"]\n";
 
@@ -147,6 +148,78 @@ async fn restarts_under_load_lose_no_request_and_no_record() {
     let counted =
         scene.sql("SELECT sum(requests) AS requests, sum(errors) AS errors FROM arm_total");
     assert_eq!(counted[0], json!({"requests": served, "errors": 0}));
+}
+
+/// As `cutover-restart` does it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bridge_has_the_store_before_the_next_process_and_nothing_is_lost() {
+    let scene = Scene::new(HALF).await;
+    let (proxy, admin) = (socket(), socket());
+    let mut old = Daemon::start_on(&scene.path(), &proxy, Some(&admin)).await;
+    let load = Load::start(proxy.local_addr().unwrap().port());
+    load.answers(50).await;
+    let mut bridge = Daemon::start_on(&scene.path(), &proxy, Some(&admin)).await;
+    load.answers(20).await;
+    old.signal("TERM");
+    assert_eq!(old.exit_code().await, Some(0));
+    let next = Daemon::start_on(&scene.path(), &proxy, Some(&admin)).await;
+    takes_over(&bridge).await;
+    assert_eq!(next.count("this process decides now"), 0);
+    load.answers(20).await;
+    bridge.signal("TERM");
+    assert_eq!(bridge.exit_code().await, Some(0));
+    takes_over(&next).await;
+    load.answers(20).await;
+    load.stop_without_failures().await;
+    let mut next = next;
+    next.signal("TERM");
+    assert_eq!(next.exit_code().await, Some(0));
+    let rows = scene.sql("SELECT count(*) AS rows FROM request WHERE outcome = 'ok'");
+    assert_eq!(rows[0]["rows"], scene.served());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stands_by_learns_what_the_other_learns_and_edits_wait_with_it() {
+    let scene = Scene::new(HALF).await;
+    let proxy = socket();
+    let mut old = Daemon::start_on(&scene.path(), &proxy, None).await;
+    old.operate("weight", r#"{"weight": "100%"}"#).await;
+    old.until("all is the canary's", |rollout| rollout["weight"] == 1.0)
+        .await;
+    // Both accept on the socket; one that is stopped does not.
+    let next = Daemon::start_on(&scene.path(), &proxy, None).await;
+    next.signal("STOP");
+    let first = post(old.proxy, RESPONSES, &ask("state", true)).await;
+    let first = first.unwrap();
+    assert_eq!(served_by(&first), "canary");
+    let id = response_id(&first, true);
+    old.operate("rollback", r#"{"reason": "a test"}"#).await;
+    wait_until("the id is stored", || {
+        !scene.sql("SELECT hash FROM learned_id").is_empty()
+    })
+    .await;
+    next.signal("CONT");
+    until_notice(&next, "default 0%").await;
+    old.signal("STOP");
+    let deadline = std::time::Instant::now() + super::PATIENCE;
+    loop {
+        let answer = post(next.proxy, RESPONSES, &after_response(&id)).await;
+        if served_by(&answer.unwrap()) == "canary" {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "never learned");
+    }
+    scene.edit("\"100%\"]", "\"60%\", \"100%\"]");
+    next.line("tells of the edit", |line| {
+        line.contains("takes effect when")
+    })
+    .await;
+    old.kill();
+    takes_over(&next).await;
+    let (rollout, _) = next
+        .until("the edit applies", |rollout| rollout["stage"]["of"] == 3)
+        .await;
+    assert_eq!(rollout["weight"], 0.0);
 }
 
 /// What the admin port of a process that stands by says.
