@@ -39,7 +39,7 @@ pub(crate) struct Seen {
     pub(crate) timed: Cell<bool>,
     /// What the gaps between two events grew by on their way, in nanoseconds.
     pub(crate) gaps: RefCell<Vec<i64>>,
-    /// From when a request was due to its answer, or to a stream's first event; nanoseconds.
+    /// From when a request was due to its answer, or to a stream's first content; nanoseconds.
     pub(crate) latencies: RefCell<Vec<i64>>,
     /// Set to end a load of plain requests.
     pub(crate) stop: Cell<bool>,
@@ -199,20 +199,24 @@ impl Connection {
         ))
     }
 
-    /// Reads one stream to its end; returns when its first bytes came.
+    /// Reads one stream to its end; returns when its first content came. What comes before it says nothing
+    /// to a reader, and a proxy may keep it back while another provider could still answer.
     pub(crate) async fn events(&mut self, seen: &Seen, token: &Token) -> Result<Instant, String> {
         let mut reader = Reader::default();
-        let mut first = None;
+        let (mut is_open, mut first) = (false, None);
         answer(&self.socket, &mut self.buffer, |bytes| {
-            if first.is_none() && !bytes.is_empty() {
-                first = Some(Instant::now());
+            if !is_open && !bytes.is_empty() {
+                is_open = true;
                 seen.open.set(seen.open.get() + 1);
             }
             reader.take(bytes, seen, token);
+            if first.is_none() && reader.has_content() {
+                first = Some(Instant::now());
+            }
         })
         .await?;
         reader.end()?;
-        first.ok_or_else(|| "an empty stream".to_owned())
+        first.ok_or_else(|| "a stream without content".to_owned())
     }
 }
 

@@ -34,6 +34,11 @@ impl Reader {
         }
     }
 
+    /// True once an event with content was there.
+    pub(crate) const fn has_content(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// Ends the stream.
     ///
     /// # Errors

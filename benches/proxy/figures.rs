@@ -34,7 +34,7 @@ pub(crate) enum Figure {
     LatencyP50Us,
     /// Its 99th percentile.
     LatencyP99Us,
-    /// Median time to the first event of a stream.
+    /// Median time to the first content of a stream.
     TtftP50Us,
     /// Its 99th percentile.
     TtftP99Us,

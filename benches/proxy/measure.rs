@@ -215,7 +215,7 @@ pub(crate) async fn latency(
     Ok(figures)
 }
 
-/// Time to the first event of streams on a schedule, and what their gaps grow by on the way.
+/// Time to the first content of streams on a schedule, and what their gaps grow by on the way.
 pub(crate) async fn ttft(
     address: SocketAddr,
     path: &'static str,
